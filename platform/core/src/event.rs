@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 
 /// A fact or a wish.
+#[expect(clippy::large_enum_variant, reason = "one event is alive at a time; a box would only add an allocation")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The helper starts; `target` is `None` when the persisted intent exists but cannot be read (G16: treated as closed).
@@ -48,7 +49,14 @@ pub enum Event {
         attempt: Attempt,
     },
     /// Links, addresses or default routes changed.
-    Host(HostFacts),
+    Host {
+        /// What the host looks like.
+        facts: HostFacts,
+        /// The outer path may be another one: rebind at once.
+        path_changed: bool,
+    },
+    /// The policy in force was damaged and could not be restored at once, for this reason: apply it again.
+    PolicyLost(String),
     /// The API addresses that may be reached in a blocked state.
     ApiAddresses(Vec<Endpoint>),
     /// Login, logout, device or profile changes: worth another try when that was the reason to be blocked.
@@ -57,7 +65,8 @@ pub enum Event {
     Timer(Timer),
     /// The helper is asked to end.
     Shutdown {
-        /// True on restart, upgrade and system shutdown: the rules stay. False: an administrator stops the service.
+        /// True on restart and upgrade: everything stays as it is in the kernel. False on stop and system shutdown: the
+        /// rules become those of lockdown when the intent is closed, and go when it is open.
         keep_blocking: bool,
     },
 }
@@ -90,7 +99,8 @@ pub enum TunnelEvent {
 /// What the host looks like, as far as decisions depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HostFacts {
-    /// A physical link is up and has a default route (either family).
+    /// A physical link is up and has an address other than a link-local one. A default route is not asked for: the
+    /// gateway may be on the attached network.
     pub online: bool,
     /// Prefixes directly attached to physical links that are up, sorted.
     pub attached: Vec<IpNet>,

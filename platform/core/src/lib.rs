@@ -5,9 +5,11 @@
 //! computer, everything else is vocabulary that the other crates share.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod backoff;
 pub mod effect;
 pub mod event;
+mod json;
 pub mod key;
 pub mod location;
 pub mod machine;
@@ -20,4 +22,5 @@ pub mod server;
 pub mod settings;
 pub mod state;
 pub mod status;
+pub mod text;
 pub mod time;

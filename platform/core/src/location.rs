@@ -1,8 +1,10 @@
 //! Where the user wants to come out: the intent, not yet a server.
 
+use crate::text::{BadText, Country, Id, ProfileName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// What to connect to. Written by the user, resolved to a server by `server::select`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +48,67 @@ impl fmt::Display for Destination {
             Self::Server { server, exit: Some(exit) } => write!(f, "server {server}, exit {exit}"),
             Self::Profile { name } => write!(f, "profile {name}"),
         }
+    }
+}
+
+impl Destination {
+    /// The one text that means this destination: `best`, `se`, `city:ID`, `server:ID[/EXIT]` or `profile:NAME`.
+    /// Parsing it gives the destination back. (`Display` is for people.)
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Best => "best".to_owned(),
+            Self::Country { country } => country.clone(),
+            Self::City { city } => format!("city:{city}"),
+            Self::Server { server, exit: None } => format!("server:{server}"),
+            Self::Server { server, exit: Some(exit) } => format!("server:{server}/{exit}"),
+            Self::Profile { name } => format!("profile:{name}"),
+        }
+    }
+
+    /// Checks the texts inside, for a destination that came from a file or a caller.
+    ///
+    /// # Errors
+    /// What the offending text must look like.
+    pub fn validate(&self) -> Result<(), BadText> {
+        match self {
+            Self::Best => Ok(()),
+            Self::Country { country } => match country.parse::<Country>()? {
+                parsed if parsed.as_str() == country => Ok(()),
+                _ => Err(BadText("a country is written in lower case")),
+            },
+            Self::City { city } => city.parse::<Id>().map(drop),
+            Self::Server { server, exit } => {
+                server.parse::<Id>()?;
+                exit.as_ref().map_or(Ok(()), |exit| exit.parse::<Id>().map(drop))
+            }
+            Self::Profile { name } => name.parse::<ProfileName>().map(drop),
+        }
+    }
+}
+
+/// Explicit texts only. A bare word of other than two letters needs the server list: `server::resolve_text`.
+impl FromStr for Destination {
+    type Err = BadText;
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        let destination = match text.split_once(':') {
+            None if text == "best" => Self::Best,
+            None if text.len() == 2 => Self::Country { country: text.parse::<Country>()?.into() },
+            Some(("country", country)) => Self::Country { country: country.parse::<Country>()?.into() },
+            Some(("city", city)) => Self::City { city: city.to_owned() },
+            Some(("server", server)) => match server.split_once('/') {
+                None => Self::Server { server: server.to_owned(), exit: None },
+                Some((server, exit)) => Self::Server { server: server.to_owned(), exit: Some(exit.to_owned()) },
+            },
+            Some(("profile", name)) => Self::Profile { name: name.to_owned() },
+            _ => {
+                return Err(BadText(
+                    "not a place: best, a country of two letters, city:ID, server:ID, server:ID/EXIT or profile:NAME",
+                ));
+            }
+        };
+        destination.validate()?;
+        Ok(destination)
     }
 }
 

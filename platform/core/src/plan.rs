@@ -6,6 +6,28 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+/// MTU in bytes when neither the user nor a profile says one: 1500 less IPv6, UDP and WireGuard headers.
+pub const DEFAULT_MTU: u16 = 1_420;
+
+/// Why there is no plan although the destination is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// No address for this computer inside the tunnel.
+    #[error("there is no address for this computer inside the tunnel (an IPv6-only tunnel needs the setting ipv6)")]
+    NoAddress,
+    /// Nothing that the peer may carry is left.
+    #[error("the tunnel would carry nothing (an IPv6-only tunnel needs the setting ipv6)")]
+    CarriesNothing,
+}
+
+/// The networks that mean all traffic of these families.
+#[must_use]
+pub fn everything(ipv4: bool, ipv6: bool) -> Vec<IpNet> {
+    let v4 = IpNet::V4(ipnet::Ipv4Net::default());
+    let v6 = IpNet::V6(ipnet::Ipv6Net::default());
+    ipv4.then_some(v4).into_iter().chain(ipv6.then_some(v6)).collect()
+}
+
 /// Which private key the shell takes from its secret store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "from")]

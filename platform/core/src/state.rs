@@ -36,6 +36,8 @@ pub enum Phase {
     Admitting,
     /// Handshake and first traffic.
     Verifying,
+    /// Traffic flows; waiting for the policy that routes everything into the tunnel.
+    Routing,
 }
 
 /// The machine's state. The policy is computed from it, never set by it.
@@ -74,6 +76,11 @@ pub enum State {
         /// What comes next.
         then: AfterDisconnect,
     },
+    /// The helper ends: the last policy is being applied.
+    Stopping {
+        /// The rules stay.
+        closed: bool,
+    },
     /// A tunnel is wanted and there is none. Nothing leaves (unless the kill switch is off).
     Blocked {
         /// Why, with one thing the user can do.
@@ -90,6 +97,8 @@ pub enum AfterDisconnect {
     Rest,
     /// A new attempt at once.
     Connect,
+    /// The helper ends.
+    Stop,
     /// Blocked for this reason, with a retry where the reason allows one.
     Block(BlockReason),
 }

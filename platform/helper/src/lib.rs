@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The privileged helper: composes core, network, tunnel, provider and local API, and owns the event loop and the files.
+//!
+//! It never runs a program, opens a path or takes an address that a caller named; callers state intents.
+#![forbid(unsafe_code)]
+
+pub mod administrator;
+mod announce;
+pub mod arguments;
+mod calls;
+pub mod clock;
+pub mod early_boot;
+mod notify;
+mod prepare;
+mod probe;
+mod provider;
+pub mod run;
+pub mod service;
+mod signals;
+pub mod store;
+mod timers;
+mod verify;
+mod views;

@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Makes a `NetworkPolicy` true on this computer: firewall, routes and DNS together, and tells what the network does.
+//!
+//! `firewall`, `routes` and `dns` each hold a pure plan and the thin code that applies it; `monitor` watches links,
+//! addresses, routes and sleep. [`Network`] is what the helper uses.
+
+pub mod firewall;
+pub mod dns;
+pub mod routes;
+
+#[cfg(target_os = "linux")]
+mod files;

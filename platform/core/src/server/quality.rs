@@ -1,0 +1,88 @@
+//! What this computer has seen of each server: used for ranking only, so a lost or forged record costs speed, not safety.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Servers remembered; the longest unseen is forgotten first.
+const MAX_RECORDS: usize = 1_024;
+/// How much one new observation counts.
+const SHARE: f64 = 0.3;
+
+/// Past experience by server id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Quality {
+    records: BTreeMap<String, Record>,
+}
+
+/// Past experience with one server.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Moving average of success, 0 to 1.
+    pub success: f64,
+    /// Moving average of the time to connect, in milliseconds; 0 before the first success.
+    pub connect_ms: f64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Wall clock of the last failure, seconds since 1970.
+    pub last_failure_unix_s: Option<i64>,
+    /// Wall clock of the last observation, seconds since 1970.
+    pub last_seen_unix_s: i64,
+}
+
+impl Quality {
+    /// A connection was made in `connect_ms`.
+    pub fn succeeded(&mut self, server: &str, connect_ms: u32, now_unix_s: i64) {
+        let record = self.record(server, now_unix_s);
+        let connect_ms = f64::from(connect_ms);
+        record.connect_ms = if record.connect_ms > 0.0 { average(record.connect_ms, connect_ms) } else { connect_ms };
+        record.success = average(record.success, 1.0);
+        record.failures = 0;
+    }
+
+    /// A connection failed.
+    pub fn failed(&mut self, server: &str, now_unix_s: i64) {
+        let record = self.record(server, now_unix_s);
+        record.success = average(record.success, 0.0);
+        record.failures = record.failures.saturating_add(1);
+        record.last_failure_unix_s = Some(now_unix_s);
+    }
+
+    /// The record of a server.
+    #[must_use]
+    pub fn get(&self, server: &str) -> Option<&Record> {
+        self.records.get(server)
+    }
+
+    /// Factor for the rank of a server, above 0 and at most 1. Unknown servers get the benefit of the doubt.
+    #[must_use]
+    pub fn factor(&self, server: &str, now_unix_s: i64) -> f64 {
+        let Some(record) = self.get(server) else { return 1.0 };
+        let (success, connect_ms) = (bounded(record.success, 1.0, 1.0), bounded(record.connect_ms, 60_000.0, 0.0));
+        // Failures count for an hour, and the wall clock may jump: both directions are bounded.
+        let recent = record.last_failure_unix_s.is_some_and(|then| now_unix_s.saturating_sub(then).unsigned_abs() < 3_600);
+        let failures = if recent { record.failures.min(6) } else { 0 };
+        success.max(0.1) / (1.0 + connect_ms / 2_000.0) * 0.5_f64.powi(i32::try_from(failures).unwrap_or(6))
+    }
+
+    fn record(&mut self, server: &str, now_unix_s: i64) -> &mut Record {
+        if !self.records.contains_key(server) && self.records.len() >= MAX_RECORDS {
+            let oldest = self.records.iter().min_by_key(|(_, record)| record.last_seen_unix_s).map(|(id, _)| id.clone());
+            self.records.retain(|id, _| Some(id) != oldest.as_ref());
+        }
+        let fresh =
+            Record { success: 1.0, connect_ms: 0.0, failures: 0, last_failure_unix_s: None, last_seen_unix_s: now_unix_s };
+        let record = self.records.entry(server.to_owned()).or_insert(fresh);
+        record.last_seen_unix_s = now_unix_s;
+        record
+    }
+}
+
+fn average(old: f64, new: f64) -> f64 {
+    old * (1.0 - SHARE) + new * SHARE
+}
+
+/// A stored number may be anything.
+fn bounded(value: f64, max: f64, otherwise: f64) -> f64 {
+    if value.is_finite() { value.clamp(0.0, max) } else { otherwise }
+}

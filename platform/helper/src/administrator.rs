@@ -1,0 +1,75 @@
+//! Reads the administrator's directory: `policy.d/*.json` and `provider.json`. What is there but cannot be trusted locks down (G15).
+
+use crate::store::{atomic, directory};
+use anyhow::{Context, bail};
+use hamn_api::ProviderConfig;
+use hamn_core::managed::{self, Managed};
+use std::path::Path;
+
+/// Largest policy file in bytes.
+const LIMIT_BYTES: u64 = 256 * 1024;
+/// How many policy files are read.
+const MAX_FILES: usize = 64;
+
+/// The merged policy and what to tell the administrator. A policy that cannot be trusted or read is the closed one.
+#[must_use]
+pub fn policy(policy_dir: &Path) -> (Managed, Vec<String>) {
+    match policy_files(policy_dir) {
+        Ok(files) => managed::load(&files),
+        Err(error) => {
+            let note = format!("the administrator's policy cannot be used ({error:#}); everything is locked and the network blocked");
+            (Managed::locked_down(), vec![note])
+        }
+    }
+}
+
+/// Name and content of each policy file; no content for one that others can write, that is a link, or that is too large.
+fn policy_files(policy_dir: &Path) -> anyhow::Result<Vec<(String, Option<Vec<u8>>)>> {
+    let directory = policy_dir.join("policy.d");
+    let metadata = match std::fs::symlink_metadata(&directory) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context("look at the policy directory"),
+    };
+    if !metadata.is_dir() || !directory::is_trusted(&metadata) {
+        bail!("{} must be a directory of root that only root can write", directory.display());
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&directory).context("list the policy files")? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        if files.len() >= MAX_FILES {
+            bail!("more than {MAX_FILES} policy files");
+        }
+        let trusted = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && directory::is_trusted(&metadata));
+        let content = if trusted { atomic::read(&path, LIMIT_BYTES).ok().flatten() } else { None };
+        files.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), content));
+    }
+    Ok(files)
+}
+
+/// The provider to use, if any: `provider.json`, with `url` put first when one was given on the command line.
+///
+/// # Errors
+/// When the file is there but not trustworthy or not readable, or a URL was given and no file says whom to trust.
+pub fn provider(policy_dir: &Path, url: Option<&str>) -> anyhow::Result<Option<ProviderConfig>> {
+    let path = policy_dir.join("provider.json");
+    let Ok(metadata) = std::fs::symlink_metadata(&path) else {
+        if let Some(url) = url {
+            bail!("{url} was given as provider, but {} with its certificate and list keys is missing", path.display());
+        }
+        return Ok(None);
+    };
+    if !metadata.is_file() || !directory::is_trusted(&metadata) {
+        bail!("{} must be a file of root that only root can write", path.display());
+    }
+    let bytes = atomic::read(&path, LIMIT_BYTES)?.context("the file vanished")?;
+    let mut config: ProviderConfig = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
+    if let Some(url) = url {
+        config.urls.retain(|known| known != url);
+        config.urls.insert(0, url.to_owned());
+    }
+    Ok(Some(config))
+}

@@ -1,0 +1,322 @@
+//! The client of the local API: makes sure that the helper is at the other end, then speaks HTTP over its socket.
+
+use crate::call::Caller;
+use crate::problem::{Problem, ProblemCode};
+use crate::wire;
+use crate::{DEFAULT_SOCKET, server::peer};
+use futures_util::{Stream, StreamExt, stream};
+use hamn_core::status::Status;
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Time to reach the socket.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Time for one request; the server answers or gives up within 30 s.
+const REQUEST: Duration = Duration::from_secs(35);
+/// Largest answer that is read, in bytes: ten thousand servers take about 4 MB.
+const LARGEST_ANSWER: usize = 32 * 1024 * 1024;
+/// Largest line of the event stream in bytes.
+const LARGEST_LINE: usize = 1024 * 1024;
+
+/// A client of one helper.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Checks who owns and who answers `socket`, then prepares to talk to it. `None` means the default socket, which only
+    /// root may serve; another one (`HAMN_SOCKET`) may also be served by the user who runs this process.
+    ///
+    /// # Errors
+    /// `helper_unreachable` when nothing answers, `helper_untrusted` when it is not the helper (IPC-06).
+    pub async fn open(socket: Option<&Path>) -> Result<Self, Problem> {
+        let own = nix::unistd::geteuid().as_raw();
+        let trusted: Vec<u32> = if socket.is_some() { vec![0, own] } else { vec![0] };
+        let socket = socket.unwrap_or(Path::new(DEFAULT_SOCKET));
+        check_file(socket, &trusted)?;
+        check_peer(socket, &trusted).await?;
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(Duration::from_secs(4))
+            .build()
+            .map_err(|error| Problem::with_detail(ProblemCode::Internal, chain(&error)))?;
+        Ok(Self { http, socket: socket.to_owned() })
+    }
+
+    /// The socket it talks to.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Protected or not.
+    ///
+    /// # Errors
+    /// The helper's problem, or `helper_unreachable`; the same holds for all methods below.
+    pub async fn public(&self) -> Result<wire::PublicStatus, Problem> {
+        self.get("/v1/public").await
+    }
+    /// The whole status.
+    pub async fn status(&self) -> Result<Status, Problem> {
+        self.get("/v1/status").await
+    }
+    /// Versions of helper and API.
+    pub async fn version(&self) -> Result<wire::VersionInfo, Problem> {
+        self.get("/v1/version").await
+    }
+    /// Bring up a tunnel.
+    pub async fn connect(&self, request: &wire::ConnectRequest) -> Result<wire::IntentResult, Problem> {
+        self.send(Method::POST, "/v1/connect", Some(request)).await
+    }
+    /// Give up the tunnel.
+    pub async fn disconnect(&self) -> Result<wire::IntentResult, Problem> {
+        self.post("/v1/disconnect").await
+    }
+    /// A new attempt.
+    pub async fn reconnect(&self) -> Result<wire::IntentResult, Problem> {
+        self.post("/v1/reconnect").await
+    }
+    /// Open the network even in lockdown.
+    pub async fn restore(&self) -> Result<wire::IntentResult, Problem> {
+        self.post("/v1/restore").await
+    }
+    /// Places.
+    pub async fn servers(&self) -> Result<wire::ServerListing, Problem> {
+        self.get("/v1/servers").await
+    }
+    /// Log in.
+    pub async fn login(&self, request: &wire::LoginRequest) -> Result<wire::AccountInfo, Problem> {
+        self.send(Method::POST, "/v1/login", Some(request)).await
+    }
+    /// Log out.
+    pub async fn logout(&self) -> Result<wire::AccountInfo, Problem> {
+        self.post("/v1/logout").await
+    }
+    /// Who is logged in.
+    pub async fn account(&self) -> Result<wire::AccountInfo, Problem> {
+        self.get("/v1/account").await
+    }
+    /// The account's devices.
+    pub async fn devices(&self) -> Result<wire::DeviceList, Problem> {
+        self.get("/v1/devices").await
+    }
+    /// Remove a device. `id` is checked before it becomes part of a path.
+    pub async fn remove_device(&self, id: &str) -> Result<wire::DeviceList, Problem> {
+        self.send::<(), _>(Method::DELETE, &format!("/v1/devices/{}", name(id)?), None).await
+    }
+    /// Imported profiles.
+    pub async fn profiles(&self) -> Result<wire::ProfileList, Problem> {
+        self.get("/v1/profiles").await
+    }
+    /// Import a profile.
+    pub async fn import_profile(&self, profile: &wire::ImportProfile) -> Result<wire::ProfileList, Problem> {
+        self.send(Method::POST, "/v1/profiles", Some(profile)).await
+    }
+    /// Remove a profile.
+    pub async fn remove_profile(&self, profile: &str) -> Result<wire::ProfileList, Problem> {
+        self.send::<(), _>(Method::DELETE, &format!("/v1/profiles/{}", name(profile)?), None).await
+    }
+    /// All settings.
+    pub async fn settings(&self) -> Result<wire::SettingsView, Problem> {
+        self.get("/v1/settings").await
+    }
+    /// Change settings.
+    pub async fn change_settings(&self, patch: &wire::SettingsPatch) -> Result<wire::SettingsView, Problem> {
+        self.send(Method::PATCH, "/v1/settings", Some(patch)).await
+    }
+    /// Set settings back.
+    pub async fn reset_settings(&self, reset: &wire::ResetSettings) -> Result<wire::SettingsView, Problem> {
+        self.send(Method::POST, "/v1/settings/reset", Some(reset)).await
+    }
+    /// The rules in force.
+    pub async fn policy(&self) -> Result<wire::PolicyView, Problem> {
+        self.get("/v1/policy").await
+    }
+    /// The live self-test.
+    pub async fn verify(&self) -> Result<wire::VerifyReport, Problem> {
+        self.post("/v1/verify").await
+    }
+
+    /// The event stream. It ends when the helper ends it; a broken line or connection is an error and the last item.
+    pub async fn events(&self) -> Result<impl Stream<Item = Result<wire::EventLine, Problem>> + Send + use<>, Problem> {
+        let request = self.http.get(url("/v1/events")).send();
+        let response = timeout(REQUEST, request).await.map_err(|_| unreachable_after(REQUEST))?.map_err(|error| lost(&error))?;
+        if !response.status().is_success() {
+            return Err(read_problem(response).await);
+        }
+        let lines = Lines { bytes: response.bytes_stream().boxed(), buffer: Vec::new(), ended: false };
+        Ok(stream::unfold(lines, |mut lines| async move { lines.next().await.map(|line| (line, lines)) }))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        self.send::<(), T>(Method::GET, path, None).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        self.send::<(), T>(Method::POST, path, None).await
+    }
+
+    async fn send<B: Serialize + Sync, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T, Problem> {
+        let mut request = self.http.request(method, url(path)).timeout(REQUEST);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| lost(&error))?;
+        if !response.status().is_success() {
+            return Err(read_problem(response).await);
+        }
+        let bytes = read_bounded(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::with_detail(ProblemCode::Internal, format!("the helper's answer is not understood: {error}"))
+                .action("Use the same version of `hamn` and its helper.")
+        })
+    }
+}
+
+fn url(path: &str) -> String {
+    format!("http://hamn{path}")
+}
+
+fn name(text: &str) -> Result<&str, Problem> {
+    if wire::is_name(text) {
+        Ok(text)
+    } else {
+        Err(Problem::with_detail(ProblemCode::InvalidValue, "a name is 1 to 64 letters, digits, `_`, `.` or `-`"))
+    }
+}
+
+/// The file must be a socket (not a symlink to one) that belongs to a trusted user, in a directory where strangers cannot
+/// put something in its place.
+fn check_file(socket: &Path, trusted: &[u32]) -> Result<(), Problem> {
+    let shown = socket.display();
+    let found = fs::symlink_metadata(socket)
+        .map_err(|error| Problem::with_detail(ProblemCode::HelperUnreachable, format!("{shown}: {}", kind(&error))))?;
+    let untrusted = |why: &str| Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("{shown} {why}")));
+    if found.is_symlink() {
+        return untrusted("is a symbolic link");
+    }
+    if !found.file_type().is_socket() {
+        return untrusted("is not a socket");
+    }
+    if !trusted.contains(&found.uid()) {
+        return untrusted(&format!("belongs to user {}", found.uid()));
+    }
+    let directory = socket.parent().map(fs::metadata);
+    let writable_by_all = |mode: u32| mode & 0o002 != 0 && mode & 0o1000 == 0;
+    match directory {
+        Some(Ok(directory)) if writable_by_all(directory.mode()) => untrusted("is in a directory that everybody can change"),
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) | None => untrusted("has no readable directory"),
+    }
+}
+
+/// The process that listens must run as a trusted user.
+async fn check_peer(socket: &Path, trusted: &[u32]) -> Result<(), Problem> {
+    let shown = socket.display();
+    let stream = timeout(CONNECT, UnixStream::connect(socket))
+        .await
+        .map_err(|_| unreachable_after(CONNECT))?
+        .map_err(|error| Problem::with_detail(ProblemCode::HelperUnreachable, format!("{shown}: {}", kind(&error))))?;
+    match peer::identify(&stream) {
+        Ok(Caller { uid, .. }) if trusted.contains(&uid) => Ok(()),
+        Ok(Caller { uid, .. }) => Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("{shown} is served by user {uid}"))),
+        Err(_) => Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("nobody knows who serves {shown}"))),
+    }
+}
+
+fn kind(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        std::io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn unreachable_after(time: Duration) -> Problem {
+    Problem::with_detail(ProblemCode::HelperUnreachable, format!("no answer within {} s", time.as_secs()))
+}
+
+fn lost(error: &reqwest::Error) -> Problem {
+    let what = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
+    Problem::with_detail(ProblemCode::HelperUnreachable, what)
+}
+
+/// The causes without the URL, which says nothing here.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if text.is_empty() { "the connection failed".to_owned() } else { text }
+}
+
+async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, Problem> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(|error| lost(&error))?);
+        if body.len() > LARGEST_ANSWER {
+            return Err(Problem::with_detail(ProblemCode::Internal, "the helper's answer is too large"));
+        }
+    }
+    Ok(body)
+}
+
+async fn read_problem(response: reqwest::Response) -> Problem {
+    let status = response.status();
+    let body = read_bounded(response).await.unwrap_or_default();
+    serde_json::from_slice(&body).unwrap_or_else(|_| Problem::with_detail(ProblemCode::Internal, format!("the helper answered {status}")))
+}
+
+struct Lines {
+    bytes: stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Result<wire::EventLine, Problem>> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let event = serde_json::from_slice(&line);
+                self.ended = event.is_err();
+                return Some(event.map_err(|_| Problem::with_detail(ProblemCode::Internal, "an event line is not understood")));
+            }
+            match self.bytes.next().await {
+                Some(Ok(bytes)) if self.buffer.len() + bytes.len() <= LARGEST_LINE => self.buffer.extend_from_slice(&bytes),
+                Some(Ok(_)) => {
+                    self.ended = true;
+                    return Some(Err(Problem::with_detail(ProblemCode::Internal, "an event line is too long")));
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Some(Err(lost(&error)));
+                }
+                None => {
+                    self.ended = true;
+                    return None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The HTTP server on the Unix socket: accepts, identifies, bounds, and hands authorised requests to the helper.
+
+pub mod bounds;
+mod dispatch;
+mod events;
+pub mod peer;
+mod socket;
+mod stream;
+
+pub use bounds::Limits;
+pub use socket::{BoundSocket, SOCKET_MODE};
+
+use crate::call::{Caller, ServerHandles};
+use crate::classes::{self, Access, Class};
+use crate::problem::{Problem, ProblemCode};
+use axum::body::Body;
+use bounds::{CallRate, Connections, Rank, Slot};
+use futures_util::FutureExt;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use stream::ProgressStream;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+
+/// Largest head of a request in bytes.
+const HEAD: usize = 16 * 1024;
+/// Time that open requests get to end when the server stops.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the server must know beside the helper's handles.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Version of the helper, for `GET /v1/version`.
+    pub version: String,
+    /// Group id of `hamn`; `None` when the group does not exist. See `control_group`.
+    pub control_group: Option<u32>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Looks up the group `hamn`.
+#[must_use]
+pub fn control_group() -> Option<u32> {
+    nix::unistd::Group::from_name(crate::CONTROL_GROUP).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+/// What all connections share.
+struct Shared {
+    handles: ServerHandles,
+    config: ServerConfig,
+    rate: CallRate,
+    stopping: watch::Receiver<bool>,
+    openapi: bytes::Bytes,
+}
+
+/// One connection: who is at the other end, and its place in the table.
+struct Connection {
+    caller: Caller,
+    slot: Slot,
+}
+
+impl Shared {
+    /// The facts for a decision about `caller`, fresh for each call.
+    fn access(&self, caller: &Caller) -> Access {
+        let by_group = Access { control_group: self.config.control_group, at_local_seat: false };
+        let settled = classes::authorise(caller, Class::View, &by_group).is_ok();
+        Access { at_local_seat: !settled && peer::at_local_seat(caller.uid), ..by_group }
+    }
+
+    fn rank(&self, caller: &Caller) -> Rank {
+        if caller.uid == 0 {
+            Rank::Root
+        } else if classes::authorise(caller, Class::View, &self.access(caller)).is_ok() {
+            Rank::User
+        } else {
+            Rank::Stranger
+        }
+    }
+}
+
+/// Serves until `stop` completes, then ends open requests within a second. Event streams get a last line.
+pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerConfig, stop: impl Future<Output = ()> + Send) {
+    let (stop_sender, stopping) = watch::channel(false);
+    let connections = Connections::new(config.limits);
+    let rate = CallRate::new(config.limits.calls_per_second);
+    let openapi = serde_json::to_vec_pretty(&crate::openapi::document()).unwrap_or_default().into();
+    let shared = Arc::new(Shared { handles, config, rate, stopping, openapi });
+    let router = dispatch::router(&shared);
+    let mut tasks = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            accepted = socket.listener.accept() => match accepted {
+                Ok((stream, _)) => admit(stream, &shared, &connections, &router, &mut tasks),
+                Err(error) => {
+                    tracing::warn!(%error, "accept local connection");
+                    // Out of descriptors or memory: give others time to return some.
+                    sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    let _ = stop_sender.send(true);
+    let all_done = async { while tasks.join_next().await.is_some() {} };
+    let _ = timeout(GRACE, all_done).await;
+}
+
+fn admit(stream: UnixStream, shared: &Arc<Shared>, connections: &Arc<Connections>, router: &axum::Router, tasks: &mut JoinSet<()>) {
+    let caller = match peer::identify(&stream) {
+        Ok(caller) => caller,
+        Err(error) => {
+            tracing::warn!(%error, "local caller cannot be identified; refused");
+            return;
+        }
+    };
+    let rank = shared.rank(&caller);
+    let Some(slot) = connections.admit(caller.uid, rank) else {
+        tracing::debug!(uid = caller.uid, "too many local connections; refused");
+        let _ = stream.try_write(&dispatch::raw_problem(&Problem::new(ProblemCode::TooManyConnections)));
+        return;
+    };
+    tasks.spawn(converse(stream, Connection { caller, slot }, Arc::clone(shared), router.clone()));
+}
+
+/// Answers the requests of one connection. A panic stays in here.
+async fn converse(stream: UnixStream, connection: Connection, shared: Arc<Shared>, router: axum::Router) {
+    let limits = shared.config.limits;
+    let connection = Arc::new(connection);
+    let service = {
+        let (connection, shared) = (Arc::clone(&connection), Arc::clone(&shared));
+        service_fn(move |request: Request<Incoming>| answer(request, Arc::clone(&connection), Arc::clone(&shared), router.clone()))
+    };
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(HEAD).max_headers(64).half_close(false);
+    let io = TokioIo::new(ProgressStream::new(stream, limits.write));
+    let mut serving = std::pin::pin!(builder.serve_connection(io, service));
+    let mut stopping = shared.stopping.clone();
+    tokio::select! {
+        result = serving.as_mut() => {
+            if let Err(error) = result {
+                tracing::trace!(%error, uid = connection.caller.uid, "local connection ended");
+            }
+        }
+        () = connection.slot.evicted() => {}
+        () = told_to_stop(&mut stopping) => {
+            serving.as_mut().graceful_shutdown();
+            let _ = timeout(GRACE, serving).await;
+        }
+    }
+}
+
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the server itself has gone, which is a stop too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// The bounds around every request: time, rate, origin, panics.
+async fn answer(
+    request: Request<Incoming>,
+    connection: Arc<Connection>,
+    shared: Arc<Shared>,
+    router: axum::Router,
+) -> Result<http::Response<Body>, Infallible> {
+    let limits = &shared.config.limits;
+    let uid = connection.caller.uid;
+    // No browser page may ever talk to the helper, through whatever proxy it got here (Tailscale CVE-2022-41924 class).
+    if request.headers().contains_key(http::header::ORIGIN) {
+        return Ok(dispatch::problem(&Problem::with_detail(ProblemCode::NotAllowed, "requests of web pages are refused")));
+    }
+    if !shared.rate.take(uid, std::time::Instant::now()) {
+        sleep(limits.penalty).await;
+        return Ok(dispatch::problem(&Problem::new(ProblemCode::TooManyRequests)));
+    }
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(Arc::clone(&connection));
+    let handled = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+    Ok(match timeout(limits.request, handled).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(never))) => match never {},
+        Ok(Err(_panic)) => {
+            tracing::error!(uid, "a local request failed unexpectedly");
+            dispatch::problem(&Problem::new(ProblemCode::Internal))
+        }
+        Err(_elapsed) => dispatch::problem(&Problem::new(ProblemCode::RequestTimeout)),
+    })
+}

@@ -1,0 +1,659 @@
+//! The documents of the local API: what requests and answers contain. The same types serve helper, CLI, window and scripts.
+
+use hamn_core::location::Destination;
+use hamn_core::policy::NetworkPolicy;
+use hamn_core::settings::{Dns, KillSwitch, Settings};
+use hamn_core::state::Generation;
+use hamn_core::status::{StateKind, Status};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Version of the local API; grows when an old client could misunderstand an answer.
+pub const API_VERSION: u32 = 1;
+
+/// Secret text: wiped on drop, no `Display`, `Debug` without content. Serialised only into a request to the helper.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("writeOnly" = true, "maxLength" = 1024))]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps secret text.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+    /// The text, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What any local user may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublicStatus {
+    /// Nothing leaves outside the tunnel.
+    pub protected: bool,
+    /// State without its data.
+    pub state: StateKind,
+}
+
+/// What an event line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// `status` holds the new snapshot.
+    Status,
+    /// Something worth knowing: `code` and `message`.
+    Warning,
+    /// A line for people: `message`.
+    Log,
+    /// The last line of a stream: `code` says why (`lagged`, `shutdown`).
+    End,
+}
+
+/// One line of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventLine {
+    /// Number of the line in its stream, from 1; the server sets it.
+    pub sequence: u64,
+    /// Wall clock, seconds since 1970.
+    pub at_unix_s: i64,
+    /// What the line is about.
+    pub kind: EventKind,
+    /// Stable code, for `warning` and `end`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// One sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The snapshot, for `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+}
+
+/// A destination as people write it, or exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum DestinationText {
+    /// `best`, a country (`se`), a city (`stockholm`), a server (`vpn05`) or a server with an exit (`vpn05/us`).
+    Text(#[schemars(length(max = 128))] String),
+    /// Exactly this.
+    Exact(Destination),
+}
+
+/// Body of `POST /v1/connect`.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectRequest {
+    /// Where to; the destination of the settings when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<DestinationText>,
+    /// Do nothing when a tunnel to there is up or under way.
+    #[serde(default)]
+    pub if_needed: bool,
+}
+
+/// Answer to connect, disconnect, reconnect and restore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IntentResult {
+    /// False when it was so already.
+    pub changed: bool,
+    /// The status after the request was taken; it may go on changing.
+    pub status: Status,
+}
+
+/// Answer of `GET /v1/servers`: countries, their cities, their servers.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ServerListing {
+    /// Serial of the signed list.
+    pub serial: Option<u64>,
+    /// When the provider made the list, seconds since 1970.
+    pub generated_at_unix_s: Option<i64>,
+    /// When the list expires, seconds since 1970.
+    pub expires_at_unix_s: Option<i64>,
+    /// The list is past its expiry and no fresher one could be fetched.
+    pub stale: bool,
+    /// Countries in order of name.
+    pub countries: Vec<CountryEntry>,
+}
+
+/// A country with servers.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CountryEntry {
+    /// ISO 3166-1 alpha-2, lower case.
+    pub country: String,
+    /// Name.
+    pub name: String,
+    /// Cities in order of name.
+    pub cities: Vec<CityEntry>,
+}
+
+/// A data centre.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CityEntry {
+    /// Data centre id.
+    pub id: String,
+    /// Short name for commands (`stockholm`).
+    pub slug: String,
+    /// Name.
+    pub name: String,
+    /// Latitude in degrees.
+    pub latitude: f64,
+    /// Longitude in degrees.
+    pub longitude: f64,
+    /// Servers in order of id.
+    pub servers: Vec<ServerEntry>,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ServerEntry {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// `online`, `draining`, `maintenance` or `offline`.
+    pub state: String,
+    /// Load in per cent, when known.
+    pub load_pct: Option<u8>,
+    /// Features (`ipv6`, `port_forward` …).
+    pub features: Vec<String>,
+    /// Protocols (`wireguard`, `openvpn`).
+    pub protocols: Vec<String>,
+    /// Exits; one is the default.
+    pub exits: Vec<ExitEntry>,
+}
+
+/// An exit of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ExitEntry {
+    /// Id on its server.
+    pub id: String,
+    /// Country where it comes out, lower case.
+    pub country: String,
+    /// Used when no exit is named.
+    pub default: bool,
+}
+
+/// Body of `POST /v1/login`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// Account number or name. It is the whole credential with account numbers, so it is a secret.
+    pub account: Secret,
+    /// Password, where accounts have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// One-time code, where accounts have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otp: Option<Secret>,
+}
+
+/// Who is logged in.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AccountInfo {
+    /// Somebody is.
+    pub logged_in: bool,
+    /// The provider's id of the account (not the account number).
+    pub id: Option<String>,
+    /// `active`, `expired` or another word of the provider.
+    pub status: Option<String>,
+    /// Paid until, RFC 3339 in UTC.
+    pub paid_until: Option<String>,
+    /// How many devices the account may have.
+    pub device_limit: Option<u32>,
+    /// Booked extras.
+    pub addons: Vec<String>,
+    /// Id of this computer among the account's devices.
+    pub device: Option<String>,
+}
+
+/// The account's devices.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceList {
+    /// How many the account may have.
+    pub limit: Option<u32>,
+    /// Devices.
+    pub devices: Vec<DeviceEntry>,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceEntry {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Platform, as the provider says.
+    pub platform: Option<String>,
+    /// Registered at, RFC 3339 in UTC.
+    pub created_at: Option<String>,
+    /// It is this computer.
+    pub current: bool,
+}
+
+/// Body of `POST /v1/profiles`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportProfile {
+    /// Name to give it: 1 to 64 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`.
+    pub name: String,
+    /// The text of the WireGuard `.conf` file. It holds a private key.
+    pub conf: Secret,
+    /// Replace a profile of that name.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// Imported profiles.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileList {
+    /// In order of name.
+    pub profiles: Vec<ProfileEntry>,
+}
+
+/// An imported profile, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileEntry {
+    /// Name.
+    pub name: String,
+    /// Gateway, address or host name with port.
+    pub endpoint: String,
+    /// Carries IPv4.
+    pub ipv4: bool,
+    /// Carries IPv6.
+    pub ipv6: bool,
+    /// Has resolvers of its own.
+    pub dns: bool,
+    /// Remarks of the import (fields that were ignored).
+    pub warnings: Vec<String>,
+}
+
+/// A setting's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingKey {
+    /// Kill-switch mode.
+    KillSwitch,
+    /// Connect when the helper starts.
+    AutoConnect,
+    /// Reach the attached private network.
+    AllowLan,
+    /// Resolvers.
+    Dns,
+    /// Carry IPv6.
+    Ipv6,
+    /// MTU of the tunnel.
+    Mtu,
+    /// What *connect* without a place means.
+    Destination,
+    /// Days after which the device key is replaced.
+    KeyRotationDays,
+}
+
+impl SettingKey {
+    /// All keys, in the order in which they are shown.
+    pub const ALL: [Self; 8] = [
+        Self::KillSwitch,
+        Self::AutoConnect,
+        Self::AllowLan,
+        Self::Dns,
+        Self::Ipv6,
+        Self::Mtu,
+        Self::Destination,
+        Self::KeyRotationDays,
+    ];
+
+    /// The key as written in files, on the wire and in commands.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KillSwitch => "kill_switch",
+            Self::AutoConnect => "auto_connect",
+            Self::AllowLan => "allow_lan",
+            Self::Dns => "dns",
+            Self::Ipv6 => "ipv6",
+            Self::Mtu => "mtu",
+            Self::Destination => "destination",
+            Self::KeyRotationDays => "key_rotation_days",
+        }
+    }
+
+    /// True when only uid 0 may change it: it decides what may leave the computer outside the tunnel.
+    #[must_use]
+    pub const fn needs_admin(self) -> bool {
+        match self {
+            Self::KillSwitch | Self::AutoConnect | Self::AllowLan | Self::Dns | Self::KeyRotationDays => true,
+            Self::Ipv6 | Self::Mtu | Self::Destination => false,
+        }
+    }
+}
+
+impl fmt::Display for SettingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a setting's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingSource {
+    /// Nobody set it.
+    Default,
+    /// The user set it.
+    User,
+    /// The administrator's policy says so.
+    Managed,
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingEntry {
+    /// Name.
+    pub key: SettingKey,
+    /// The value in force.
+    pub value: serde_json::Value,
+    /// The value when nobody sets it.
+    pub default: serde_json::Value,
+    /// Where the value comes from.
+    pub source: SettingSource,
+    /// The administrator's policy fixes it.
+    pub locked: bool,
+    /// Only uid 0 may change it.
+    pub needs_admin: bool,
+}
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsView {
+    /// In the order of `SettingKey::ALL`.
+    pub settings: Vec<SettingEntry>,
+}
+
+impl SettingsView {
+    /// Builds the view from the values in force and the keys that the administrator's policy fixes.
+    #[must_use]
+    pub fn new(settings: &Settings, locked: &[SettingKey]) -> Self {
+        let values = serde_json::to_value(settings).unwrap_or_default();
+        let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
+        let entry = |key: SettingKey| {
+            let value = values.get(key.as_str()).cloned().unwrap_or_default();
+            let default = defaults.get(key.as_str()).cloned().unwrap_or_default();
+            let is_locked = locked.contains(&key);
+            let source = match (is_locked, value == default) {
+                (true, _) => SettingSource::Managed,
+                (false, true) => SettingSource::Default,
+                (false, false) => SettingSource::User,
+            };
+            SettingEntry { key, value, default, source, locked: is_locked, needs_admin: key.needs_admin() }
+        };
+        Self { settings: SettingKey::ALL.into_iter().map(entry).collect() }
+    }
+
+    /// One entry.
+    #[must_use]
+    pub fn get(&self, key: SettingKey) -> Option<&SettingEntry> {
+        self.settings.iter().find(|entry| entry.key == key)
+    }
+}
+
+/// Tells an absent field (`None`) from a null one (`Some(None)`).
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(input).map(Some)
+}
+
+/// Body of `PATCH /v1/settings`: the settings to change.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsPatch {
+    /// Kill-switch mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_switch: Option<KillSwitch>,
+    /// Connect when the helper starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_connect: Option<bool>,
+    /// Reach the attached private network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_lan: Option<bool>,
+    /// Resolvers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
+    /// Carry IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<bool>,
+    /// MTU of the tunnel in bytes; `null` lets Hamn choose.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "Option<u16>")]
+    pub mtu: Option<Option<u16>>,
+    /// What *connect* without a place means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Destination>,
+    /// Days after which the device key is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_rotation_days: Option<u16>,
+}
+
+impl SettingsPatch {
+    /// The settings that it changes.
+    #[must_use]
+    pub fn keys(&self) -> Vec<SettingKey> {
+        let Self { kill_switch, auto_connect, allow_lan, dns, ipv6, mtu, destination, key_rotation_days } = self;
+        let named = [
+            (kill_switch.is_some(), SettingKey::KillSwitch),
+            (auto_connect.is_some(), SettingKey::AutoConnect),
+            (allow_lan.is_some(), SettingKey::AllowLan),
+            (dns.is_some(), SettingKey::Dns),
+            (ipv6.is_some(), SettingKey::Ipv6),
+            (mtu.is_some(), SettingKey::Mtu),
+            (destination.is_some(), SettingKey::Destination),
+            (key_rotation_days.is_some(), SettingKey::KeyRotationDays),
+        ];
+        named.into_iter().filter_map(|(set, key)| set.then_some(key)).collect()
+    }
+
+    /// `settings` with the changes.
+    #[must_use]
+    pub fn applied_to(&self, settings: &Settings) -> Settings {
+        let old = settings.clone();
+        let patch = self.clone();
+        Settings {
+            kill_switch: patch.kill_switch.unwrap_or(old.kill_switch),
+            auto_connect: patch.auto_connect.unwrap_or(old.auto_connect),
+            allow_lan: patch.allow_lan.unwrap_or(old.allow_lan),
+            dns: patch.dns.unwrap_or(old.dns),
+            ipv6: patch.ipv6.unwrap_or(old.ipv6),
+            mtu: patch.mtu.unwrap_or(old.mtu),
+            destination: patch.destination.unwrap_or(old.destination),
+            key_rotation_days: patch.key_rotation_days.unwrap_or(old.key_rotation_days),
+        }
+    }
+
+    /// A patch that sets `keys` back to their defaults.
+    #[must_use]
+    pub fn to_defaults(keys: &[SettingKey]) -> Self {
+        let default = Settings::default();
+        let mut patch = Self::default();
+        for key in keys {
+            match key {
+                SettingKey::KillSwitch => patch.kill_switch = Some(default.kill_switch),
+                SettingKey::AutoConnect => patch.auto_connect = Some(default.auto_connect),
+                SettingKey::AllowLan => patch.allow_lan = Some(default.allow_lan),
+                SettingKey::Dns => patch.dns = Some(default.dns.clone()),
+                SettingKey::Ipv6 => patch.ipv6 = Some(default.ipv6),
+                SettingKey::Mtu => patch.mtu = Some(default.mtu),
+                SettingKey::Destination => patch.destination = Some(default.destination.clone()),
+                SettingKey::KeyRotationDays => patch.key_rotation_days = Some(default.key_rotation_days),
+            }
+        }
+        patch
+    }
+}
+
+/// Body of `POST /v1/settings/reset`.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResetSettings {
+    /// Which; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<SettingKey>>,
+}
+
+/// The rules in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyView {
+    /// One sentence per rule.
+    pub words: Vec<String>,
+    /// The rules as the operating system holds them (nft text on Linux), read back.
+    pub native: String,
+    /// The policy as data.
+    pub policy: NetworkPolicy,
+    /// Number of the wanted policy.
+    pub generation: Generation,
+    /// The wanted policy is applied and was read back.
+    pub in_force: bool,
+    /// Why it is not.
+    pub error: Option<String>,
+}
+
+/// Result of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    /// As it must be.
+    Pass,
+    /// Not as it must be: something leaks or is not protected.
+    Fail,
+    /// Does not apply in this state.
+    Skipped,
+    /// Could not be found out; counts as not protected.
+    Unknown,
+}
+
+/// One check of the self-test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// Stable id (`rules`, `probe_v4_eth0`, `resolver`, `exit_address`).
+    pub id: String,
+    /// What is checked.
+    pub title: String,
+    /// Result.
+    pub result: CheckResult,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// Answer of `POST /v1/verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct VerifyReport {
+    /// No check failed or stayed unknown.
+    pub ok: bool,
+    /// The checks, in the order in which they ran.
+    pub checks: Vec<Check>,
+}
+
+impl VerifyReport {
+    /// A report whose `ok` follows from its checks.
+    #[must_use]
+    pub fn new(checks: Vec<Check>) -> Self {
+        let good = |check: &Check| matches!(check.result, CheckResult::Pass | CheckResult::Skipped);
+        Self { ok: checks.iter().all(good), checks }
+    }
+}
+
+/// Answer of `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VersionInfo {
+    /// Version of the helper.
+    pub helper: String,
+    /// Version of the local API.
+    pub api: u32,
+}
+
+/// Output of `hamn version --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VersionOutput {
+    /// Version of the command.
+    pub client: String,
+    /// The helper's versions, when it answers.
+    pub helper: Option<VersionInfo>,
+}
+
+/// Output of `hamn restore-network --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RestoreOutput {
+    /// The network is open.
+    pub restored: bool,
+    /// The running helper did it; otherwise the helper's program was run for it.
+    pub by_running_helper: bool,
+    /// The status afterwards, when a helper runs.
+    pub status: Option<Status>,
+}
+
+/// True for 1 to 64 of `[A-Za-z0-9_.-]` that do not start with `.` or `-`: ids and names that people type and files carry.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_show_in_debug() {
+        let login = LoginRequest { account: Secret::new("4242424242".into()), password: None, otp: Some(Secret::new("777".into())) };
+        let shown = format!("{login:?}");
+        assert!(!shown.contains("4242") && !shown.contains("777"), "{shown}");
+    }
+
+    #[test]
+    fn a_patch_tells_null_from_absent_and_refuses_unknown_keys() {
+        let absent: SettingsPatch = serde_json::from_str("{}").unwrap();
+        let null: SettingsPatch = serde_json::from_str(r#"{"mtu":null}"#).unwrap();
+        assert_eq!((absent.mtu, null.mtu), (None, Some(None)));
+        assert_eq!(null.keys(), [SettingKey::Mtu]);
+        assert!(serde_json::from_str::<SettingsPatch>(r#"{"mut":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_patch_of_defaults_names_and_resets_exactly_its_keys() {
+        let odd = Settings { allow_lan: true, mtu: Some(1300), ipv6: false, ..Settings::default() };
+        let patch = SettingsPatch::to_defaults(&[SettingKey::AllowLan, SettingKey::Mtu]);
+        assert_eq!(patch.keys(), [SettingKey::AllowLan, SettingKey::Mtu]);
+        assert_eq!(patch.applied_to(&odd), Settings { ipv6: false, ..Settings::default() });
+        assert_eq!(SettingsPatch::to_defaults(&SettingKey::ALL).applied_to(&odd), Settings::default());
+        assert_eq!(SettingsPatch::to_defaults(&SettingKey::ALL).keys(), SettingKey::ALL);
+    }
+
+    #[test]
+    fn every_setting_is_in_the_view_and_has_a_value() {
+        let view = SettingsView::new(&Settings::default(), &[SettingKey::KillSwitch]);
+        let stored = serde_json::to_value(Settings::default()).unwrap();
+        assert_eq!(view.settings.len(), stored.as_object().unwrap().len(), "a setting has no key");
+        for entry in &view.settings {
+            assert_eq!(Some(&entry.value), stored.get(entry.key.as_str()), "{}", entry.key);
+        }
+        assert_eq!(view.get(SettingKey::KillSwitch).unwrap().source, SettingSource::Managed);
+    }
+
+    #[test]
+    fn names_hold_no_path() {
+        for bad in ["", ".", "..", "a/b", "-x", "a b", "a\n", &"x".repeat(65)] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+        assert!(is_name("home-1.wg_2"));
+    }
+}

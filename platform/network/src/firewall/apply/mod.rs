@@ -1,0 +1,6 @@
+//! Loading rules into the kernel of this machine and reading them back.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+#[cfg(target_os = "linux")]
+pub mod watch;

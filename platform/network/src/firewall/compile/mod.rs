@@ -1,0 +1,3 @@
+//! Compilers from the neutral ruleset to what an operating system takes. Pure: each one compiles on every OS.
+
+pub mod nftables;

@@ -1,0 +1,116 @@
+//! Noticing that the machine slept: the clock that goes on in sleep against the one that stops.
+//!
+//! Nothing polls: a timer that the kernel cancels when the wall clock jumps wakes us, and it jumps at every resume
+//! (`timerfd_create(2)`, TFD_TIMER_CANCEL_ON_SET). Which of the jumps was sleep is told by the clocks alone.
+
+use crate::files::Pollable;
+use nix::errno::Errno;
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::{Expiration, TimerSetTimeFlags};
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+use std::io;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+
+/// Shorter sleep matters to nobody, and reading two clocks takes time in between.
+const NOTABLE: Duration = Duration::from_secs(1);
+/// 1 January 2100: never, in practice. When it comes the timer is set again.
+const FAR: i64 = 4_102_444_800;
+
+/// Time asleep since boot, as last seen.
+#[derive(Debug)]
+pub struct Asleep {
+    total: Duration,
+}
+
+impl Asleep {
+    /// From what the clocks say now.
+    #[must_use]
+    pub const fn new(total: Duration) -> Self {
+        Self { total }
+    }
+
+    /// How long the machine slept since the last look, if it did.
+    pub fn observe(&mut self, total: Duration) -> Option<Duration> {
+        let slept = total.checked_sub(self.total).filter(|slept| *slept >= NOTABLE);
+        if slept.is_some() || total < self.total {
+            self.total = total;
+        }
+        slept
+    }
+}
+
+/// Follows the clocks.
+pub struct SleepWatch {
+    timer: AsyncFd<Pollable<TimerFd>>,
+    asleep: Asleep,
+}
+
+impl SleepWatch {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// No timer.
+    pub fn new() -> io::Result<Self> {
+        let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        arm(&timer)?;
+        Ok(Self { timer: AsyncFd::new(Pollable(timer))?, asleep: Asleep::new(asleep_since_boot()?) })
+    }
+
+    /// Waits until the machine wakes up. May be dropped at any time.
+    ///
+    /// # Errors
+    /// The timer broke.
+    pub async fn resumed(&mut self) -> io::Result<Duration> {
+        loop {
+            if let Some(slept) = self.asleep.observe(asleep_since_boot()?) {
+                return Ok(slept);
+            }
+            let mut ready = self.timer.readable().await?;
+            match ready.get_inner().0.wait() {
+                Ok(()) | Err(Errno::ECANCELED) => arm(&ready.get_inner().0)?,
+                Err(Errno::EAGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+fn arm(timer: &TimerFd) -> nix::Result<()> {
+    let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+    match timer.set(Expiration::OneShot(TimeSpec::new(FAR, 0)), flags) {
+        // The kernel says so when the clock was set between two calls; it is armed all the same.
+        Err(Errno::ECANCELED) => Ok(()),
+        other => other,
+    }
+}
+
+/// CLOCK_BOOTTIME counts sleep, CLOCK_MONOTONIC does not.
+fn asleep_since_boot() -> nix::Result<Duration> {
+    let now = |clock| nix::time::clock_gettime(clock).map(Duration::from);
+    let awake = now(nix::time::ClockId::CLOCK_MONOTONIC)?;
+    Ok(now(nix::time::ClockId::CLOCK_BOOTTIME)?.saturating_sub(awake))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_growth_of_a_second_or_more_is_sleep_and_it_is_told_once() {
+        let seconds = Duration::from_secs;
+        let mut asleep = Asleep::new(seconds(10));
+        assert_eq!(asleep.observe(seconds(10) + Duration::from_millis(900)), None);
+        assert_eq!(asleep.observe(seconds(70)), Some(seconds(60)));
+        assert_eq!(asleep.observe(seconds(70)), None);
+        assert_eq!(asleep.observe(seconds(5)), None, "clocks of another time namespace");
+        assert_eq!(asleep.observe(seconds(8)), Some(seconds(3)));
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_does_not_sleep_is_quiet() {
+        let mut watch = SleepWatch::new().unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), watch.resumed()).await.is_err());
+    }
+}

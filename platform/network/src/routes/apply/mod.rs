@@ -1,0 +1,8 @@
+//! Putting rules and routes into this machine's kernel.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+#[cfg(target_os = "linux")]
+pub mod reverse_path;
+#[cfg(target_os = "linux")]
+pub(crate) mod wire;

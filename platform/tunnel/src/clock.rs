@@ -1,0 +1,12 @@
+//! The one clock of this crate: `CLOCK_BOOTTIME`, which counts through suspend and cannot be set.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Milliseconds since boot, suspend included. 0 if the clock cannot be read, which Linux 2.6.39 and later rule out.
+#[must_use]
+pub fn boottime_ms() -> u64 {
+    let Ok(time) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return 0 };
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec()).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}

@@ -1,0 +1,172 @@
+//! Packets between the TUN device and the engine, with a door for our own probes.
+
+use crate::wireguard::probe::Probe;
+use bytes::BytesMut;
+use gotatun::packet::{Ip, Packet, PacketBufPool};
+use gotatun::tun::{IpRecv, IpSend, MtuWatcher};
+use nix::errno::Errno;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Packets taken from the device at one wake-up.
+const BATCH: usize = 64;
+/// Probes that wait to be sent; more are dropped.
+const PROBE_QUEUE: usize = 16;
+
+/// Traffic inside the tunnel, as counted at the device.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Bytes written to the device.
+    pub(crate) rx_bytes: AtomicU64,
+    /// Packets out of the tunnel, answers to probes included: proof that the gateway is there.
+    pub(crate) heard: AtomicU64,
+    /// Bytes read from the device.
+    pub(crate) tx_bytes: AtomicU64,
+    /// Packets into the tunnel, probes excluded.
+    pub(crate) sent: AtomicU64,
+}
+
+struct Link {
+    device: AsyncFd<OwnedFd>,
+    counters: Arc<Counters>,
+    lost: watch::Sender<bool>,
+    // Last, so that it is dropped after the descriptor: its receiver learns that the interface is gone.
+    _gone: oneshot::Sender<()>,
+}
+
+/// What the owner of a device keeps after the engine took the packet ends.
+pub(crate) struct DeviceHandle {
+    /// Traffic.
+    pub(crate) counters: Arc<Counters>,
+    /// Packets put here enter the tunnel as if they were read from the device.
+    pub(crate) inject: mpsc::Sender<BytesMut>,
+    /// Becomes true when the device was taken away.
+    pub(crate) lost: watch::Receiver<bool>,
+    /// Ends (with an error) when the descriptor is closed, and so the interface removed.
+    pub(crate) gone: oneshot::Receiver<()>,
+}
+
+/// Wraps the device in the two ends that the engine takes, and the handle that the owner keeps.
+///
+/// # Errors
+/// If the descriptor cannot be registered with the runtime.
+pub(crate) fn pair(device: OwnedFd, mtu: u16, probe: Option<Arc<Probe>>) -> io::Result<(TunWriter, TunReader, DeviceHandle)> {
+    let counters = Arc::new(Counters::default());
+    let (lost_tx, lost) = watch::channel(false);
+    let (gone_tx, gone) = oneshot::channel();
+    let (inject, injected) = mpsc::channel(PROBE_QUEUE);
+    let device = super::platform::register(device)?;
+    let link = Arc::new(Link { device, counters: Arc::clone(&counters), lost: lost_tx, _gone: gone_tx });
+    let writer = TunWriter { link: Arc::clone(&link), probe };
+    let reader = TunReader { link, injected, batch: Vec::with_capacity(BATCH), mtu };
+    Ok((writer, reader, DeviceHandle { counters, inject, lost, gone }))
+}
+
+/// The end that the engine writes decrypted packets to.
+pub(crate) struct TunWriter {
+    link: Arc<Link>,
+    probe: Option<Arc<Probe>>,
+}
+
+impl IpSend for TunWriter {
+    async fn send(&mut self, packet: Packet<Ip>) -> io::Result<()> {
+        let packet = packet.into_bytes();
+        let Counters { rx_bytes, heard, .. } = &*self.link.counters;
+        heard.fetch_add(1, Ordering::Relaxed);
+        if let Some(probe) = &self.probe
+            && probe.take_answer(&packet)
+        {
+            return Ok(());
+        }
+        rx_bytes.fetch_add(size(packet.len()), Ordering::Relaxed);
+        loop {
+            match nix::unistd::write(self.link.device.get_ref().as_fd(), &packet) {
+                Err(Errno::EAGAIN) => self.link.device.writable().await?.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(errno) if is_gone(&errno.into()) => {
+                    self.link.lost.send_replace(true);
+                    return Err(errno.into());
+                }
+                // A packet that the kernel refuses, or an interface that is down: the engine would take some of these
+                // errors for the end of the device, and a peer could provoke them. The packet is lost, nothing else.
+                Ok(_) | Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The end that the engine reads packets to encrypt from.
+pub(crate) struct TunReader {
+    link: Arc<Link>,
+    injected: mpsc::Receiver<BytesMut>,
+    batch: Vec<Packet<Ip>>,
+    mtu: u16,
+}
+
+impl IpRecv for TunReader {
+    async fn recv<'a>(&'a mut self, pool: &mut PacketBufPool) -> io::Result<impl Iterator<Item = Packet<Ip>> + Send + 'a> {
+        let Self { link, injected, batch, .. } = self;
+        while batch.is_empty() {
+            tokio::select! {
+                Some(probe) = injected.recv() => {
+                    if let Ok(packet) = Packet::from_bytes(probe).try_into_ip() {
+                        batch.push(packet);
+                    }
+                }
+                // A device that was taken away reports an error, not readiness.
+                ready = link.device.ready(Interest::READABLE | Interest::ERROR) => {
+                    match ready?.try_io(|_| fill(link, batch, pool)) {
+                        Ok(Ok(())) | Err(_) => {}
+                        Ok(Err(error)) if is_gone(&error) => {
+                            link.lost.send_replace(true);
+                            return Err(error);
+                        }
+                        // Not known from a TUN device: wait rather than spin.
+                        Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                    }
+                }
+            }
+        }
+        Ok(batch.drain(..))
+    }
+
+    fn mtu(&self) -> MtuWatcher {
+        MtuWatcher::new(self.mtu)
+    }
+}
+
+/// Takes what the device has, up to a batch; `WouldBlock` if it has nothing.
+fn fill(link: &Link, batch: &mut Vec<Packet<Ip>>, pool: &PacketBufPool) -> io::Result<()> {
+    while batch.len() < BATCH {
+        let mut packet = pool.get();
+        let count = match nix::unistd::read(link.device.get_ref().as_fd(), &mut packet) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => continue,
+            Err(_) if !batch.is_empty() => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        packet.truncate(count);
+        // Anything shorter than an IP header is no packet.
+        if let Ok(packet) = packet.try_into_ip() {
+            link.counters.sent.fetch_add(1, Ordering::Relaxed);
+            link.counters.tx_bytes.fetch_add(size(count), Ordering::Relaxed);
+            batch.push(packet);
+        }
+    }
+    Ok(())
+}
+
+/// The interface of this descriptor was deleted: EBADFD is what a detached TUN descriptor says.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EBADF | libc::ENODEV))
+}
+
+fn size(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

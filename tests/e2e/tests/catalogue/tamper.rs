@@ -1,0 +1,87 @@
+//! TAMPER: other programs change our rules, routes or device under us.
+
+use anyhow::{Result, ensure};
+use hamn_e2e::World;
+use hamn_e2e::wait::{ms, s, until};
+use hamn_provider::sandbox::address as at;
+use std::time::Instant;
+
+fn rules(world: &World) -> Result<String> {
+    world.lab.client.command("nft").args(["list", "tables"]).ok()
+}
+
+/// TAMPER-01: `nft flush ruleset` while connected: restored within 100 ms, reported, and the gap leaks nothing.
+#[test]
+fn tamper_01_flushed_rules_are_restored() -> Result<()> {
+    let mut world = World::start()?;
+    world.control()?;
+    world.connect()?;
+    let mut took = Vec::new();
+    world.lab.reset_witness()?;
+    let flooders = world.flood(s(3))?;
+    for round in 1..=10_u64 {
+        world.lab.client.nft("flush ruleset\n")?;
+        let start = Instant::now();
+        until("the table is there again", s(2), || Ok(rules(&world)?.contains("hamn").then_some(())))?;
+        took.push(start.elapsed());
+        until("the tampering is counted", s(2), || Ok((world.status()?["protection"]["tampered"].as_u64() >= Some(round)).then_some(())))?;
+    }
+    for flooder in flooders {
+        ensure!(World::flooded(flooder)?.tried > 1000, "the flood was too small");
+    }
+    world.assert_nothing_outside("while the rules were flushed")?;
+    took.sort();
+    // Half of what is measured here is the listing itself.
+    ensure!(took[took.len() / 2] <= ms(100), "restored after {took:?}");
+    let warnings = world.status()?["warnings"].to_string();
+    ensure!(warnings.contains("tampered"), "the user is told: {warnings}");
+    world.assert_no_leak("after the rules were restored")
+}
+
+/// TAMPER-01: our routing rules and routes are taken away.
+#[test]
+fn tamper_01_flushed_routing_rules_are_restored() -> Result<()> {
+    let mut world = World::start()?;
+    world.connect()?;
+    world.lab.reset_witness()?;
+    for family in ["", "-6 "] {
+        let shown = world.lab.client.ip(&format!("{family}rule show"))?;
+        let ours: Vec<&str> = shown.lines().filter_map(|line| line.split_once(':')).map(|(number, _)| number).filter(|n| !["0", "32766", "32767"].contains(n)).collect();
+        ensure!(!ours.is_empty(), "there are rules of ours: {shown}");
+        for number in ours {
+            let _ = world.lab.client.ip(&format!("{family}rule del pref {number}"));
+        }
+        until("the rules are back", s(2), || Ok((world.lab.client.ip(&format!("{family}rule show"))? == shown).then_some(())))?;
+    }
+    world.wait_for_exit(at::GATEWAY_V4, s(3))?;
+    world.assert_nothing_outside("while the routing rules were gone")?;
+    world.assert_no_leak("after the routing rules were restored")
+}
+
+/// TAMPER-03: the tunnel device is deleted, renamed, set down, or given an absurd MTU.
+#[test]
+fn tamper_03_the_device_is_taken_away() -> Result<()> {
+    let mut world = World::start()?;
+    world.control()?;
+    for change in ["link del hamn0", "link set hamn0 down", "link set hamn0 mtu 68", "address flush dev hamn0"] {
+        world.connect()?;
+        world.lab.reset_witness()?;
+        let flooders = world.flood(ms(800))?;
+        world.lab.client.ip(change)?;
+        world.fire()?;
+        for flooder in flooders {
+            World::flooded(flooder)?;
+        }
+        world.assert_nothing_outside(change)?;
+        world.wait_for_exit(at::GATEWAY_V4, s(15)).map_err(|error| error.context(format!("after `ip {change}`")))?;
+        world.assert_nothing_outside(&format!("after recovery from `ip {change}`"))?;
+        world.disconnect()?;
+    }
+    world.connect()?;
+    world.lab.reset_witness()?;
+    world.lab.client.ip_batch("link set hamn0 down\nlink set hamn0 name other0\nlink set other0 up\n")?;
+    world.fire()?;
+    world.assert_nothing_outside("renamed")?;
+    world.wait_for_exit(at::GATEWAY_V4, s(15))?;
+    world.assert_no_leak("after recovery from a rename")
+}

@@ -7,6 +7,8 @@ use hamn_core::location::Target;
 use hamn_core::policy::{Facts, policy_for};
 use hamn_core::settings::{KillSwitch, Settings};
 use hamn_core::state::State;
+use hamn_network::firewall::apply::linux::Nft;
+use hamn_network::firewall::ruleset::Ruleset;
 
 /// True when the saved intent is closed, cannot be read, or the settings or the administrator ask for lockdown (G7, G16).
 #[must_use]
@@ -37,6 +39,8 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<&'static str> {
         return Ok("the saved intent is open: nothing to do");
     }
     let policy = policy_for(&State::Stopping { closed: true }, &Settings::default(), &Facts::default());
-    hamn_network::apply_firewall_only(&policy).await?;
+    if let Some(ruleset) = Ruleset::lower(&policy) {
+        Nft::find()?.apply(&ruleset).await?;
+    }
     Ok("the saved intent is closed: lockdown rules are in place")
 }

@@ -40,16 +40,16 @@ fn main() -> ExitCode {
 async fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout();
-    let mut config = hamn_network::Config::default();
+    let mut network_dir = arguments.state_dir.join("network");
     match hamn_helper::store::Store::open(&arguments.state_dir) {
         Ok(store) => {
-            config.state_dir = store.network_dir();
+            network_dir = store.network_dir();
             store.save_target(&hamn_core::location::Target::Disconnected)?;
             writeln!(out, "the saved intent is: disconnected")?;
         }
         Err(error) => writeln!(out, "the saved intent could not be changed: {error:#}")?,
     }
-    for done in hamn_network::restore(config).await? {
+    for done in hamn_network::restore(&hamn_network::Config::new(&network_dir)).await? {
         writeln!(out, "{done}")?;
     }
     Ok(())

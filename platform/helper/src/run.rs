@@ -34,7 +34,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (provider, provider_note) = open_provider(&arguments, &store, &mark_api).await;
     let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
     let (host_tx, host) = mpsc::channel(HOST_QUEUE);
-    let config = hamn_network::Config { state_dir: store.network_dir(), ..hamn_network::Config::default() };
+    let config = hamn_network::Config::new(&store.network_dir());
     let network = hamn_network::Network::open(config, host_tx).await.context("open the network side")?;
 
     let api = provider.as_ref().map(|provider| provider.endpoints()).unwrap_or_default();

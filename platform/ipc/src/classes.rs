@@ -163,8 +163,10 @@ pub fn authorise(caller: &Caller, class: Class, access: &Access) -> Result<(), P
 /// `not_allowed` that names the setting which needs uid 0.
 pub fn authorise_settings(caller: &Caller, keys: &[SettingKey]) -> Result<(), Problem> {
     match keys.iter().find(|key| key.needs_admin()) {
-        Some(key) if caller.uid != 0 => Err(Problem::with_detail(ProblemCode::NotAllowed, format!("only root may change `{key}`"))
-            .action("Run the command as root, for example with `sudo`.")),
+        Some(key) if caller.uid != 0 => {
+            Err(Problem::with_detail(ProblemCode::NotAllowed, format!("only root may change `{key}`"))
+                .action("Run the command as root, for example with `sudo`."))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -177,7 +179,8 @@ fn may_control(caller: &Caller, access: &Access) -> bool {
     if caller.uid == OVERFLOW_ID || caller.uid == u32::MAX {
         return false;
     }
-    let in_group = access.control_group.is_some_and(|group| group != OVERFLOW_ID && (caller.gid == group || caller.groups.contains(&group)));
+    let in_group =
+        access.control_group.is_some_and(|group| group != OVERFLOW_ID && (caller.gid == group || caller.groups.contains(&group)));
     in_group || access.at_local_seat
 }
 

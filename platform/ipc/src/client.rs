@@ -167,7 +167,12 @@ impl Client {
         self.send::<(), T>(Method::POST, path, None).await
     }
 
-    async fn send<B: Serialize + Sync, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T, Problem> {
+    async fn send<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Problem> {
         let mut request = self.http.request(method, url(path)).timeout(REQUEST);
         if let Some(body) = body {
             request = request.json(body);
@@ -230,16 +235,21 @@ async fn check_peer(socket: &Path, trusted: &[u32]) -> Result<(), Problem> {
         .map_err(|error| Problem::with_detail(ProblemCode::HelperUnreachable, format!("{shown}: {}", kind(&error))))?;
     match peer::identify(&stream) {
         Ok(Caller { uid, .. }) if trusted.contains(&uid) => Ok(()),
-        Ok(Caller { uid, .. }) => Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("{shown} is served by user {uid}"))),
+        Ok(Caller { uid, .. }) => {
+            Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("{shown} is served by user {uid}")))
+        }
         Err(_) => Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("nobody knows who serves {shown}"))),
     }
 }
 
 fn kind(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-        std::io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
-        other => other.to_string(),
+    let kind = error.kind();
+    if kind == std::io::ErrorKind::NotFound {
+        "there is no such socket".to_owned()
+    } else if kind == std::io::ErrorKind::ConnectionRefused {
+        "nobody listens".to_owned()
+    } else {
+        kind.to_string()
     }
 }
 
@@ -281,7 +291,8 @@ async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, Problem> {
 async fn read_problem(response: reqwest::Response) -> Problem {
     let status = response.status();
     let body = read_bounded(response).await.unwrap_or_default();
-    serde_json::from_slice(&body).unwrap_or_else(|_| Problem::with_detail(ProblemCode::Internal, format!("the helper answered {status}")))
+    serde_json::from_slice(&body)
+        .unwrap_or_else(|_| Problem::with_detail(ProblemCode::Internal, format!("the helper answered {status}")))
 }
 
 struct Lines {

@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 /// The document that `GET /v1/openapi.json` serves and `platform/ipc/openapi.json` holds.
 #[must_use]
 pub fn document() -> Value {
-    let mut generator = SchemaSettings::draft2020_12().with(|settings| "/components/schemas".clone_into(settings.definitions_path.to_mut())).into_generator();
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|settings| "/components/schemas".clone_into(settings.definitions_path.to_mut()))
+        .into_generator();
     let problem = PROBLEM(&mut generator);
     let mut paths = Map::new();
     for route in &ROUTES {

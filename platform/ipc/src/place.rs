@@ -65,7 +65,9 @@ fn find(name: &str, exit: Option<&str>, listing: &ServerListing) -> Result<Desti
     if is_country(name) && exits().any(|exit| exit.country == name) {
         return Ok(Destination::Country { country: name.to_owned() });
     }
-    match cities().find(|city| city.id.to_lowercase() == name || city.slug.to_lowercase() == name || city.name.to_lowercase() == name) {
+    match cities()
+        .find(|city| city.id.to_lowercase() == name || city.slug.to_lowercase() == name || city.name.to_lowercase() == name)
+    {
         Some(city) => Ok(Destination::City { city: city.id.clone() }),
         None => Err(unknown(name)),
     }
@@ -88,8 +90,13 @@ mod tests {
     fn listing() -> ServerListing {
         let exit = |id: &str| ExitEntry { id: id.into(), country: id.into(), default: id == "se" };
         let server = ServerEntry { id: "vpn05".into(), exits: vec![exit("se"), exit("us")], ..ServerEntry::default() };
-        let city =
-            CityEntry { id: "se-sto".into(), slug: "stockholm".into(), name: "Stockholm".into(), servers: vec![server], ..CityEntry::default() };
+        let city = CityEntry {
+            id: "se-sto".into(),
+            slug: "stockholm".into(),
+            name: "Stockholm".into(),
+            servers: vec![server],
+            ..CityEntry::default()
+        };
         let country = CountryEntry { country: "se".into(), name: "Sweden".into(), cities: vec![city] };
         ServerListing { countries: vec![country], ..ServerListing::default() }
     }

@@ -124,31 +124,45 @@ impl ProblemCode {
     fn facts(self) -> Facts {
         match self {
             Self::BadRequest => Facts(400, "The request is not understood", "Compare the request with /v1/openapi.json."),
-            Self::NotAllowed => {
-                Facts(403, "This user account may not do that", "Run it as root, or ask the administrator to add you to the group `hamn`.")
-            }
+            Self::NotAllowed => Facts(
+                403,
+                "This user account may not do that",
+                "Run it as root, or ask the administrator to add you to the group `hamn`.",
+            ),
             Self::NotFound => Facts(404, "There is no such thing", "Check the name; the list commands show what exists."),
             Self::MethodNotAllowed => Facts(405, "That method does not exist here", "Compare the request with /v1/openapi.json."),
-            Self::RequestTimeout => Facts(408, "The request took too long", "Try again; if it happens often, look at the helper's log."),
+            Self::RequestTimeout => {
+                Facts(408, "The request took too long", "Try again; if it happens often, look at the helper's log.")
+            }
             Self::Conflict => Facts(409, "That does not fit the present state", "Look at `hamn status`, then try again."),
             Self::TooLarge => Facts(413, "The request is too large", "Send at most 64 KiB."),
             Self::InvalidValue => Facts(422, "A value is not acceptable", "Correct the value and try again."),
-            Self::SettingLocked => Facts(423, "The administrator's policy fixes this setting", "Ask the administrator to change the policy."),
+            Self::SettingLocked => {
+                Facts(423, "The administrator's policy fixes this setting", "Ask the administrator to change the policy.")
+            }
             Self::TooManyRequests => Facts(429, "Too many requests", "Wait a second, then try again."),
             Self::TooManyConnections => Facts(503, "Too many connections", "Close other programs that use Hamn, then try again."),
             Self::Busy => Facts(503, "The helper is busy", "Try again in a moment."),
             Self::Internal => Facts(500, "Something unexpected failed inside Hamn", "Look at the helper's log, then try again."),
-            Self::HelperUnreachable => {
-                Facts(503, "The helper does not answer", "Start it with `systemctl start hamn`, or name its socket in HAMN_SOCKET.")
-            }
-            Self::HelperUntrusted => {
-                Facts(503, "What answers at the socket is not the helper", "Check who owns the socket and its directory; only root may.")
-            }
+            Self::HelperUnreachable => Facts(
+                503,
+                "The helper does not answer",
+                "Start it with `systemctl start hamn`, or name its socket in HAMN_SOCKET.",
+            ),
+            Self::HelperUntrusted => Facts(
+                503,
+                "What answers at the socket is not the helper",
+                "Check who owns the socket and its directory; only root may.",
+            ),
             Self::WaitTimeout => {
                 Facts(504, "It takes longer than you wanted to wait", "Look at `hamn status`; Hamn goes on trying by itself.")
             }
-            Self::ProviderError => Facts(502, "The provider answered with an error", "Try again later, or choose another server."),
-            Self::ProfileInvalid => Facts(422, "The profile cannot be used", "Correct the line that is named, then import it again."),
+            Self::ProviderError => {
+                Facts(502, "The provider answered with an error", "Try again later, or choose another server.")
+            }
+            Self::ProfileInvalid => {
+                Facts(422, "The profile cannot be used", "Correct the line that is named, then import it again.")
+            }
             Self::Offline => reason(409, BlockReason::Offline),
             Self::NoProvider => reason(409, BlockReason::NoProvider),
             Self::ApiUnreachable => reason(502, BlockReason::ApiUnreachable),

@@ -47,7 +47,13 @@ const fn get(path: &'static str, operation: Operation, summary: &'static str, re
     Route { method: Method::Get, path, operation, summary, request: None, response }
 }
 
-const fn post(path: &'static str, operation: Operation, summary: &'static str, request: Option<SchemaOf>, response: SchemaOf) -> Route {
+const fn post(
+    path: &'static str,
+    operation: Operation,
+    summary: &'static str,
+    request: Option<SchemaOf>,
+    response: SchemaOf,
+) -> Route {
     Route { method: Method::Post, path, operation, summary, request, response }
 }
 
@@ -57,11 +63,21 @@ const fn delete(path: &'static str, operation: Operation, summary: &'static str,
 
 /// All routes.
 pub const ROUTES: [Route; 23] = [
-    get("/v1/public", Operation::Public, "Protected or not: the only thing that every local user may ask.", of::<wire::PublicStatus>),
+    get(
+        "/v1/public",
+        Operation::Public,
+        "Protected or not: the only thing that every local user may ask.",
+        of::<wire::PublicStatus>,
+    ),
     get("/v1/version", Operation::Version, "Versions of the helper and of this API.", of::<wire::VersionInfo>),
     get("/v1/openapi.json", Operation::OpenApi, "This document.", of::<serde_json::Map<String, serde_json::Value>>),
     get("/v1/status", Operation::Status, "The whole status.", of::<Status>),
-    get("/v1/events", Operation::Events, "Events, one JSON object a line; the first line is the present status.", of::<wire::EventLine>),
+    get(
+        "/v1/events",
+        Operation::Events,
+        "Events, one JSON object a line; the first line is the present status.",
+        of::<wire::EventLine>,
+    ),
     post(
         "/v1/connect",
         Operation::Connect,
@@ -79,7 +95,13 @@ pub const ROUTES: [Route; 23] = [
     get("/v1/devices", Operation::Devices, "The account's devices.", of::<wire::DeviceList>),
     delete("/v1/devices/{id}", Operation::RemoveDevice, "Remove a device from the account.", of::<wire::DeviceList>),
     get("/v1/profiles", Operation::Profiles, "Imported WireGuard profiles.", of::<wire::ProfileList>),
-    post("/v1/profiles", Operation::ImportProfile, "Import a WireGuard profile.", Some(of::<wire::ImportProfile>), of::<wire::ProfileList>),
+    post(
+        "/v1/profiles",
+        Operation::ImportProfile,
+        "Import a WireGuard profile.",
+        Some(of::<wire::ImportProfile>),
+        of::<wire::ProfileList>,
+    ),
     delete("/v1/profiles/{name}", Operation::RemoveProfile, "Remove an imported profile.", of::<wire::ProfileList>),
     get("/v1/settings", Operation::Settings, "All settings, with defaults and locks.", of::<wire::SettingsView>),
     Route {
@@ -97,7 +119,12 @@ pub const ROUTES: [Route; 23] = [
         Some(of::<wire::ResetSettings>),
         of::<wire::SettingsView>,
     ),
-    get("/v1/policy", Operation::Policy, "The rules in force, in words and as the operating system holds them.", of::<wire::PolicyView>),
+    get(
+        "/v1/policy",
+        Operation::Policy,
+        "The rules in force, in words and as the operating system holds them.",
+        of::<wire::PolicyView>,
+    ),
     post("/v1/verify", Operation::Verify, "Run the live self-test.", None, of::<wire::VerifyReport>),
 ];
 

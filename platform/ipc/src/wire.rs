@@ -614,7 +614,8 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_in_debug() {
-        let login = LoginRequest { account: Secret::new("4242424242".into()), password: None, otp: Some(Secret::new("777".into())) };
+        let login =
+            LoginRequest { account: Secret::new("4242424242".into()), password: None, otp: Some(Secret::new("777".into())) };
         let shown = format!("{login:?}");
         assert!(!shown.contains("4242") && !shown.contains("777"), "{shown}");
     }

@@ -1,4 +1,5 @@
 //! IPC-05, IPC-07, IPC-09: bad, slow and many callers, and what a good one notices of them.
+#![cfg(test)]
 
 mod fake;
 mod raw;
@@ -67,11 +68,14 @@ async fn lengths_that_lie_are_refused_and_harm_nobody() {
         let early = raw::rest(&mut early);
         assert!(early.status == 400 || early.status == 0, "{early:?}");
         // Heads that are too large, too many, or no HTTP at all.
-        let large = raw::exchange(&socket, format!("GET /v1/status HTTP/1.1\r\nhost: {}\r\n\r\n", "h".repeat(100_000)).as_bytes());
+        let large =
+            raw::exchange(&socket, format!("GET /v1/status HTTP/1.1\r\nhost: {}\r\n\r\n", "h".repeat(100_000)).as_bytes());
         assert!(matches!(large.status, 400 | 431), "{large:?}");
         let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
         assert!(matches!(raw::exchange(&socket, format!("GET /v1/status HTTP/1.1\r\n{many}\r\n").as_bytes()).status, 400 | 431));
-        for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\0\0\0\0\0\0\0\0\0\0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        for garbage in
+            [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\0\0\0\0\0\0\0\0\0\0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+        {
             assert!(matches!(raw::exchange(&socket, garbage).status, 0 | 400));
         }
         alive(&socket);
@@ -124,7 +128,11 @@ async fn every_mistake_is_answered_with_a_problem_document() {
             (raw::text("PATCH", "/v1/settings", r#"{"unheard":1}"#), 400, "bad_request"),
             (raw::text("POST", "/v1/connect", r#"{"destination":"atlantis"}"#), 404, "no_server"),
             (raw::text("POST", "/v1/connect", r#"{"destination":{"kind":"profile","name":"a/b"}}"#), 422, "invalid_value"),
-            ("GET /v1/status HTTP/1.1\r\nhost: hamn\r\norigin: http://evil\r\nconnection: close\r\n\r\n".into(), 403, "not_allowed"),
+            (
+                "GET /v1/status HTTP/1.1\r\nhost: hamn\r\norigin: http://evil\r\nconnection: close\r\n\r\n".into(),
+                403,
+                "not_allowed",
+            ),
         ];
         for (text, status, code) in cases {
             let answer = raw::exchange(&socket, text.as_bytes());
@@ -132,7 +140,8 @@ async fn every_mistake_is_answered_with_a_problem_document() {
             assert!(answer.head.contains("application/problem+json"), "{answer:?}");
             assert!(answer.json()["action"].as_str().is_some_and(|action| !action.is_empty()));
         }
-        let secret = raw::exchange(&socket, raw::text("POST", "/v1/login", r#"{"account":"1","password":["hunter2"]}"#).as_bytes());
+        let secret =
+            raw::exchange(&socket, raw::text("POST", "/v1/login", r#"{"account":"1","password":["hunter2"]}"#).as_bytes());
         assert!(!secret.body.contains("hunter2"), "an error repeats a secret: {}", secret.body);
     })
     .await;
@@ -165,14 +174,17 @@ fn percentile(times: &mut [Duration], per_cent: usize) -> Duration {
 }
 
 /// Calls as a script makes them: a new connection each.
-fn measure(socket: &Path, calls: usize) -> Vec<Duration> {
+fn measure(socket: &Path, time: Duration) -> Vec<Duration> {
     let text = raw::text("GET", "/v1/status", "");
-    let call = |_| {
+    let end = Instant::now() + time;
+    let mut times = Vec::new();
+    while Instant::now() < end {
         let started = Instant::now();
         assert_eq!(raw::exchange(socket, text.as_bytes()).status, 200);
-        started.elapsed()
-    };
-    (0..calls).map(call).collect()
+        times.push(started.elapsed());
+        std::thread::sleep(Duration::from_millis(4));
+    }
+    times
 }
 
 // IPC-07
@@ -182,7 +194,7 @@ fn a_thousand_clients_and_a_thousand_half_open_ones_harm_no_legitimate_call() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let fake = runtime.block_on(async { Fake::start(Script::default()) });
     let socket = fake.socket.clone();
-    let mut before = measure(&socket, 200);
+    let mut before = measure(&socket, Duration::from_secs(1));
     let base = percentile(&mut before, 99);
     let at_rest = descriptors();
 
@@ -214,7 +226,7 @@ fn a_thousand_clients_and_a_thousand_half_open_ones_harm_no_legitimate_call() {
             }
         })
     };
-    let mut during = measure(&socket, 300);
+    let mut during = measure(&socket, Duration::from_secs(4));
     stop.store(true, Ordering::Relaxed);
     watcher.join().unwrap();
     drop(flood.stdin.take());
@@ -223,9 +235,12 @@ fn a_thousand_clients_and_a_thousand_half_open_ones_harm_no_legitimate_call() {
     flood.wait().unwrap();
     let (p50, p99) = (percentile(&mut during, 50), percentile(&mut during, 99));
     let most = most.load(Ordering::Relaxed);
-    println!("IPC-07: p50 {p50:?}, p99 {p99:?} (at rest p99 {base:?}); descriptors {at_rest} at rest, {most} at most; {}", rest.trim());
+    println!(
+        "IPC-07: p50 {p50:?}, p99 {p99:?} (at rest p99 {base:?}); descriptors {at_rest} at rest, {most} at most; {}",
+        rest.trim()
+    );
     assert!(p99 <= Duration::from_millis(50) + base, "p99 {p99:?}");
-    assert!(most <= at_rest + 128 + 32 + 4, "{most} descriptors");
+    assert!(most <= at_rest + 128 + 32 + 16 + 8, "{most} descriptors");
     assert!(rest.contains("opened"), "{rest}");
 }
 
@@ -244,8 +259,11 @@ fn flood() {
                 use tokio::io::{AsyncReadExt, AsyncWriteExt};
                 loop {
                     // One half sends half a head and waits; the other half calls, over and over.
-                    let text: &[u8] =
-                        if number % 2 == 0 { b"GET /v1/status HT" } else { b"GET /v1/status HTTP/1.1\r\nhost: hamn\r\nconnection: close\r\n\r\n" };
+                    let text: &[u8] = if number % 2 == 0 {
+                        b"GET /v1/status HT"
+                    } else {
+                        b"GET /v1/status HTTP/1.1\r\nhost: hamn\r\nconnection: close\r\n\r\n"
+                    };
                     if let Ok(mut stream) = tokio::net::UnixStream::connect(&socket).await {
                         opened.fetch_add(1, Ordering::Relaxed);
                         let mut sink = Vec::new();
@@ -270,7 +288,8 @@ fn publish(fake: &Fake, sequence: u64) {
     let mut status = fake::status();
     status.sequence = sequence;
     let line = EventLine { sequence: 0, at_unix_s: 0, kind: EventKind::Status, code: None, message: None, status: Some(status) };
-    fake.events.send(Arc::new(line)).unwrap();
+    // No reader is left when the last one was just dropped.
+    let _ = fake.events.send(Arc::new(line));
 }
 
 // IPC-09
@@ -295,7 +314,8 @@ async fn a_slow_event_reader_is_dropped_with_a_last_line_and_others_lose_nothing
     })
     .await;
     // Lengths of chunks stand between the lines.
-    let lines: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(serde_json::Value::is_object).collect();
+    let lines: Vec<serde_json::Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(serde_json::Value::is_object).collect();
     let last = lines.last().unwrap();
     assert_eq!((last["kind"].as_str(), last["code"].as_str()), (Some("end"), Some("lagged")));
     assert!(lines.len() < usize::try_from(EVENTS).unwrap(), "{} lines", lines.len());
@@ -309,15 +329,17 @@ async fn an_event_reader_that_takes_nothing_at_all_is_cut_off() {
     let mut deaf = raw::open(&fake.socket);
     deaf.write_all(b"GET /v1/events HTTP/1.1\r\nhost: hamn\r\n\r\n").unwrap();
     assert!(!hung_up(&deaf), "the negative control");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let started = Instant::now();
     let mut number = 2;
-    while !hung_up(&deaf) && Instant::now() < deadline {
-        if fake.events.receiver_count() > 0 {
+    while !hung_up(&deaf) && started.elapsed() < Duration::from_secs(20) {
+        // Never so much that the reader lags: it is the socket that must fill up.
+        if fake.events.receiver_count() > 0 && fake.events.len() < 100 {
             publish(&fake, number);
             number += 1;
         }
         tokio::task::yield_now().await;
     }
+    assert!(started.elapsed() < Duration::from_secs(4), "cut off by another limit, after {:?} and {number} events", started.elapsed());
     assert!(hung_up(&deaf));
     alive(&fake.socket);
 }

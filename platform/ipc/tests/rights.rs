@@ -1,11 +1,12 @@
 //! IPC-01: what other users get over a real socket.
+#![cfg(test)]
 
 mod fake;
 mod raw;
 
 use fake::{Fake, Script};
-use hamn_ipc::routes::{Method, ROUTES};
 use hamn_ipc::classes::Class;
+use hamn_ipc::routes::{Method, ROUTES};
 
 const NOBODY: u32 = 65534;
 const GROUP: u32 = 54_321;
@@ -40,7 +41,9 @@ async fn a_user_without_rights_gets_the_same_refusal_for_every_operation() {
     let answers = tokio::task::spawn_blocking(move || {
         let mut all = requests();
         all.push((Class::View, raw::text("GET", "/v1/events", "")));
-        all.into_iter().map(|(class, text)| (class, raw::exchange_as(NOBODY, NOBODY, &socket, text.as_bytes()), text)).collect::<Vec<_>>()
+        all.into_iter()
+            .map(|(class, text)| (class, raw::exchange_as(NOBODY, NOBODY, &socket, text.as_bytes()), text))
+            .collect::<Vec<_>>()
     })
     .await
     .unwrap();
@@ -80,7 +83,12 @@ async fn settings_that_open_the_network_are_for_root_only() {
     let fake = Fake::start(Script { control_group: Some(GROUP), ..Script::default() });
     let socket = fake.socket.clone();
     tokio::task::spawn_blocking(move || {
-        for body in [r#"{"kill_switch":"off"}"#, r#"{"ipv6":true,"allow_lan":true}"#, r#"{"dns":{"use":"provider"}}"#, r#"{"auto_connect":false}"#] {
+        for body in [
+            r#"{"kill_switch":"off"}"#,
+            r#"{"ipv6":true,"allow_lan":true}"#,
+            r#"{"dns":{"use":"provider"}}"#,
+            r#"{"auto_connect":false}"#,
+        ] {
             let text = raw::text("PATCH", "/v1/settings", body);
             let refused = raw::exchange_as(SOMEBODY, GROUP, &socket, text.as_bytes());
             assert_eq!((refused.status, refused.code().as_str()), (403, "not_allowed"), "{body}");

@@ -1,4 +1,5 @@
 //! IPC-02 and IPC-06: how the socket comes into being, and how the client knows a false one.
+#![cfg(test)]
 
 mod fake;
 
@@ -130,7 +131,9 @@ async fn the_client_refuses_a_listener_of_another_user() {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
     let mut result = Client::open(Some(&path)).await;
-    while matches!(&result, Err(problem) if problem.code == ProblemCode::HelperUnreachable) && std::time::Instant::now() < deadline {
+    while matches!(&result, Err(problem) if problem.code == ProblemCode::HelperUnreachable)
+        && std::time::Instant::now() < deadline
+    {
         result = Client::open(Some(&path)).await;
     }
     squatter.kill().unwrap();

@@ -34,7 +34,7 @@ impl Default for Options {
 /// All waits of a tunnel, in milliseconds.
 ///
 /// A gateway that lost its state ignores what we send, and every WireGuard implementation notices only after 15 s
-/// (keepalive 10 s + rekey 5 s). These limits notice after 2.5 s. A peer that only receives answers nothing for up
+/// (keepalive 10 s + rekey 5 s). These limits act after 2 s. A peer that only receives answers nothing for up
 /// to 10 s, so silence alone proves little: `probe_after_ms` asks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -48,7 +48,10 @@ pub struct Limits {
     pub probe_after_ms: u64,
     /// Between two questions while nothing is heard.
     pub probe_every_ms: u64,
-    /// Sent but heard nothing for so long: stalled; a handshake is forced.
+    /// Sent but heard nothing for so long: a handshake, in case the gateway lost its state. Up to 250 ms later, the
+    /// engine's tick.
+    pub handshake_after_ms: u64,
+    /// Sent but heard nothing for so long: stalled.
     pub stall_after_ms: u64,
     /// Sent but heard nothing for so long: failed.
     pub fail_after_ms: u64,
@@ -69,8 +72,9 @@ impl Default for Limits {
             handshake_timeout_ms: 10_000,
             verify_timeout_ms: 8_000,
             verify_every_ms: 250,
-            probe_after_ms: 1_500,
+            probe_after_ms: 1_000,
             probe_every_ms: 1_000,
+            handshake_after_ms: 2_000,
             stall_after_ms: 2_500,
             fail_after_ms: 10_000,
             idle_probe_ms: 18_000,
@@ -88,6 +92,7 @@ impl Limits {
         const NEVER_MS: u64 = 24 * 3_600_000;
         Self {
             probe_after_ms: NEVER_MS,
+            handshake_after_ms: NEVER_MS,
             stall_after_ms: NEVER_MS,
             fail_after_ms: NEVER_MS,
             idle_probe_ms: NEVER_MS,

@@ -3,6 +3,7 @@
 //! Every [`World`] is independent of every other and of the machine, so tests run side by side.
 
 pub mod api;
+pub mod bench;
 pub mod binaries;
 pub mod interrupt;
 pub mod probe;

@@ -2,8 +2,6 @@
 
 use anyhow::{Context, Result};
 use hamn_provider::sandbox::Lab;
-use hamn_provider::sandbox::address::{API_PORT, API_V4};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
@@ -43,29 +41,36 @@ impl Provider {
         &self.directory
     }
 
-    /// Starts the API and waits until it listens.
+    /// Starts the API and waits until it is ready.
     ///
     /// # Errors
     /// When it does not come up within ten seconds.
     pub fn start_api(&mut self, lab: &Lab) -> Result<()> {
-        let log = self.directory.join("api.log");
-        let command = lab.internet.command(binary("hamn-provider")?).args(["api", "--dir"]).arg(&self.directory);
+        let log = self.fresh_log("api.log")?;
+        // Tests log in more often than people do.
+        let command = lab.internet.command(binary("hamn-provider")?).args(["api", "--login-tries", "1000", "--dir"]).arg(&self.directory);
         self.api = Some(command.log_to(&log)?.spawn()?);
-        until("the provider's API listens", s(10), || {
-            let open = lab.internet.run(|| TcpStream::connect((API_V4, API_PORT)).is_ok())?;
-            Ok(open.then_some(()))
-        })
+        ready(&log)
     }
 
-    /// Starts the gateway.
+    /// Starts the gateway `vpn05` and waits until it is ready.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When it does not come up within ten seconds.
     pub fn start_gateway(&mut self, lab: &Lab) -> Result<()> {
-        let log = self.directory.join("gateway.log");
-        let command = lab.gateway.command(binary("hamn-provider")?).args(["gateway", "--dir"]).arg(&self.directory);
+        let log = self.fresh_log("gateway.log")?;
+        let command = lab.gateway.command(binary("hamn-provider")?).args(["gateway", "--config"]);
+        let command = command.arg(self.directory.join("gateways/vpn05.json")).arg("--state").arg(self.directory.join("gateway-state"));
         self.gateway = Some(command.log_to(&log)?.spawn()?);
-        Ok(())
+        ready(&log)
+    }
+
+    fn fresh_log(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        if path.exists() {
+            std::fs::rename(&path, self.directory.join(format!("{name}.old")))?;
+        }
+        Ok(path)
     }
 
     /// Kills the API.
@@ -83,6 +88,12 @@ impl Provider {
     pub fn kill_gateway(&mut self) -> Result<()> {
         end(self.gateway.take())
     }
+}
+
+/// Both programs print one line when they are ready.
+fn ready(log: &Path) -> Result<()> {
+    let waited = until("the provider is ready", s(10), || Ok(std::fs::read_to_string(log)?.lines().any(|line| line == "ready").then_some(())));
+    waited.with_context(|| format!("{}:\n{}", log.display(), std::fs::read_to_string(log).unwrap_or_default()))
 }
 
 fn end(child: Option<Child>) -> Result<()> {

@@ -5,6 +5,8 @@
 pub mod episode;
 pub mod fixtures;
 pub mod host;
+pub mod oracle;
+pub mod packets;
 pub mod random;
 pub mod settle;
 pub mod step;

@@ -130,9 +130,11 @@ impl Connections {
         if rank == Rank::Stranger && count(&open, |entry| entry.rank == Rank::Stranger) >= limits.strangers {
             evict(&mut open, |entry| entry.rank == Rank::Stranger)?;
         }
-        let room = if rank == Rank::Root { limits.connections } else { limits.connections.saturating_sub(limits.reserved_for_root) };
+        let room =
+            if rank == Rank::Root { limits.connections } else { limits.connections.saturating_sub(limits.reserved_for_root) };
         if open.len() >= room {
-            evict(&mut open, |entry| entry.rank < rank).or_else(|| evict(&mut open, |entry| rank == Rank::Root && entry.rank == rank))?;
+            evict(&mut open, |entry| entry.rank < rank)
+                .or_else(|| evict(&mut open, |entry| rank == Rank::Root && entry.rank == rank))?;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::new(Activity::default());

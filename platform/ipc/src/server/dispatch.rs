@@ -33,13 +33,15 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new();
     for route in &ROUTES {
         let shared = Arc::clone(shared);
-        let handler = async move |parameters: Result<RawPathParams, RawPathParamsRejection>, request: HttpRequest| -> HttpResponse {
-            handle(route, parameters, request, &shared).await
-        };
+        let handler = async move |parameters: Result<RawPathParams, RawPathParamsRejection>,
+                                  request: HttpRequest|
+                    -> HttpResponse { handle(route, parameters, request, &shared).await };
         router = router.route(route.path, on(filter(route.method), handler));
     }
     router
-        .fallback(|| std::future::ready(problem(&Problem::new(ProblemCode::NotFound).action("Compare the path with /v1/openapi.json."))))
+        .fallback(|| {
+            std::future::ready(problem(&Problem::new(ProblemCode::NotFound).action("Compare the path with /v1/openapi.json.")))
+        })
         .method_not_allowed_fallback(|| std::future::ready(problem(&Problem::new(ProblemCode::MethodNotAllowed))))
 }
 
@@ -64,7 +66,9 @@ async fn handle(
     let uid = connection.caller.uid;
     let result = perform(route.operation, parameters, request, shared, &connection).await;
     match &result {
-        Ok(_) if route.operation.class() > classes::Class::View => tracing::info!(uid, operation = ?route.operation, "local request done"),
+        Ok(_) if route.operation.class() > classes::Class::View => {
+            tracing::info!(uid, operation = ?route.operation, "local request done")
+        }
         Ok(_) => tracing::debug!(uid, operation = ?route.operation, "local request done"),
         Err(refusal) => tracing::debug!(uid, operation = ?route.operation, code = refusal.code.as_str(), "local request refused"),
     }
@@ -91,9 +95,10 @@ async fn perform(
         return Ok(guarded(response, answering));
     }
     let parameter = single_parameter(parameters)?;
-    let wish = match operation {
-        Operation::Connect => connect(&body, connection, shared).await?,
-        other => parse(other, parameter, &body)?,
+    let wish = if operation == Operation::Connect {
+        connect(&body, connection, shared).await?
+    } else {
+        parse(operation, parameter, &body)?
     };
     classes::authorise_settings(caller, &changed_settings(&wish))?;
     let response = ask(wish, connection, shared).await?;
@@ -169,7 +174,12 @@ fn parse(operation: Operation, parameter: Option<String>, body: &[u8]) -> Result
         Operation::Policy => Request::Policy,
         Operation::Verify => Request::Verify,
         Operation::RestoreNetwork => Request::RestoreNetwork,
-        Operation::Public | Operation::Version | Operation::OpenApi | Operation::Status | Operation::Events | Operation::Connect => {
+        Operation::Public
+        | Operation::Version
+        | Operation::OpenApi
+        | Operation::Status
+        | Operation::Events
+        | Operation::Connect => {
             return Err(Problem::new(ProblemCode::Internal));
         }
     })
@@ -195,7 +205,10 @@ fn profile(body: &[u8]) -> Result<wire::ImportProfile, Problem> {
 }
 
 fn bad_name() -> Problem {
-    Problem::with_detail(ProblemCode::InvalidValue, "a name is 1 to 64 letters, digits, `_`, `.` or `-`, not starting with `.` or `-`")
+    Problem::with_detail(
+        ProblemCode::InvalidValue,
+        "a name is 1 to 64 letters, digits, `_`, `.` or `-`, not starting with `.` or `-`",
+    )
 }
 
 async fn connect(body: &[u8], connection: &Connection, shared: &Shared) -> Result<Request, Problem> {
@@ -329,7 +342,10 @@ impl HttpBody for Guarded {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
     fn is_end_stream(&self) -> bool {

@@ -118,7 +118,13 @@ pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerCo
     let _ = timeout(GRACE, all_done).await;
 }
 
-fn admit(stream: UnixStream, shared: &Arc<Shared>, connections: &Arc<Connections>, router: &axum::Router, tasks: &mut JoinSet<()>) {
+fn admit(
+    stream: UnixStream,
+    shared: &Arc<Shared>,
+    connections: &Arc<Connections>,
+    router: &axum::Router,
+    tasks: &mut JoinSet<()>,
+) {
     let caller = match peer::identify(&stream) {
         Ok(caller) => caller,
         Err(error) => {
@@ -141,7 +147,9 @@ async fn converse(stream: UnixStream, connection: Connection, shared: Arc<Shared
     let connection = Arc::new(connection);
     let service = {
         let (connection, shared) = (Arc::clone(&connection), Arc::clone(&shared));
-        service_fn(move |request: Request<Incoming>| answer(request, Arc::clone(&connection), Arc::clone(&shared), router.clone()))
+        service_fn(move |request: Request<Incoming>| {
+            answer(request, Arc::clone(&connection), Arc::clone(&shared), router.clone())
+        })
     };
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(HEAD).max_headers(64).half_close(false);

@@ -93,7 +93,9 @@ fn check_old_socket(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(found) if !found.file_type().is_socket() => Err(refuse("something that is not a socket has the socket's name")),
-        Ok(_) if StdUnixStream::connect(path).is_ok() => Err(io::Error::new(io::ErrorKind::AddrInUse, "another helper answers at the socket")),
+        Ok(_) if StdUnixStream::connect(path).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another helper answers at the socket"))
+        }
         Ok(_) => Ok(()),
     }
 }

@@ -137,7 +137,14 @@ impl Actor {
         next.sequence += 1;
         change(&mut next);
         self.status.send_replace(Arc::new(next.clone()));
-        let line = EventLine { sequence: 0, at_unix_s: 1_800_000_000, kind: EventKind::Status, code: None, message: None, status: Some(next.clone()) };
+        let line = EventLine {
+            sequence: 0,
+            at_unix_s: 1_800_000_000,
+            kind: EventKind::Status,
+            code: None,
+            message: None,
+            status: Some(next.clone()),
+        };
         let _ = self.events.send(Arc::new(line));
         next
     }
@@ -195,7 +202,9 @@ impl Actor {
             Request::Disconnect | Request::RestoreNetwork => self.disconnect(),
             Request::Reconnect => self.connect(self.settings.destination.clone(), false),
             Request::Servers => Response::Servers(listing()),
-            Request::Login(login) if login.account.reveal().starts_with('0') => return Err(Problem::new(ProblemCode::CredentialsRejected)),
+            Request::Login(login) if login.account.reveal().starts_with('0') => {
+                return Err(Problem::new(ProblemCode::CredentialsRejected));
+            }
             Request::Login(_) => {
                 self.account = account();
                 Response::Account(self.account.clone())
@@ -242,7 +251,12 @@ impl Actor {
             }
             Request::Policy => Response::Policy(Box::new(policy())),
             Request::Verify => Response::Verify(VerifyReport::new(vec![
-                Check { id: "rules".into(), title: "The rules are in force".into(), result: CheckResult::Pass, reason: "They were read back.".into() },
+                Check {
+                    id: "rules".into(),
+                    title: "The rules are in force".into(),
+                    result: CheckResult::Pass,
+                    reason: "They were read back.".into(),
+                },
                 Check {
                     id: "probe_v4_eth0".into(),
                     title: "Nothing leaves through eth0 (IPv4)".into(),
@@ -283,7 +297,12 @@ pub fn status() -> Status {
             tampered: 0,
             dns_backend: Some("resolved".into()),
         },
-        provider: ProviderStatus { url: Some("https://api.sandbox.test".into()), logged_in: false, list_serial: Some(7), list_stale: false },
+        provider: ProviderStatus {
+            url: Some("https://api.sandbox.test".into()),
+            logged_in: false,
+            list_serial: Some(7),
+            list_stale: false,
+        },
         warnings: Vec::new(),
     }
 }

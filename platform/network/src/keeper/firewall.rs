@@ -4,8 +4,10 @@ use super::{Outbox, microseconds};
 use crate::firewall::Ruleset;
 use crate::firewall::apply::linux::{Nft, NftError};
 use crate::firewall::apply::watch::{Change, Watch};
+use futures_util::FutureExt;
 use hamn_core::event::HostEvent;
 use hamn_core::policy::NetworkPolicy;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -80,73 +82,75 @@ struct Guard {
 }
 
 enum Woken {
+    /// The rules to guard are others, or nobody is left to tell.
     Rules(bool),
-    Different(Result<Change, NftError>, Instant),
+    /// A transaction of nftables by anyone.
+    Transaction(io::Result<Change>),
+    /// An event was handed over.
+    Flushed,
 }
 
 impl Guard {
     async fn run(mut self) {
-        let mut listener: Option<(Watch, Nft)> = None;
+        let mut listener = None;
         loop {
-            let current = self.rules.borrow_and_update().clone();
-            if current.is_some() && listener.is_none() {
+            let guarding = self.rules.borrow_and_update().is_some();
+            if guarding && listener.is_none() {
                 listener = self.listen().await;
+                // What happened before it listened is not reported.
+                self.check(&Change::default(), Instant::now()).await;
             }
-            let woken = {
-                let different = until_different(listener.as_mut(), current.as_deref());
-                tokio::select! {
-                    changed = self.rules.changed() => Woken::Rules(changed.is_ok()),
-                    (result, since) = different => Woken::Different(result, since),
-                    () = self.outbox.flush(), if !self.outbox.is_empty() => Woken::Rules(true),
-                }
+            let woken = tokio::select! {
+                changed = self.rules.changed() => Woken::Rules(changed.is_ok()),
+                transaction = next_transaction(listener.as_mut()) => Woken::Transaction(transaction),
+                () = self.outbox.flush(), if !self.outbox.is_empty() => Woken::Flushed,
+                () = tokio::time::sleep(self.retry), if guarding && listener.is_none() => Woken::Flushed,
             };
             match woken {
-                Woken::Rules(true) => {}
+                Woken::Rules(true) | Woken::Flushed => {}
                 Woken::Rules(false) => return,
-                Woken::Different(Ok(change), since) => self.restore(&change, since).await,
-                Woken::Different(Err(error), since) => {
-                    tracing::warn!(%error, "the firewall cannot be compared");
-                    // The listener may be broken, and what happened meanwhile is unknown.
+                Woken::Transaction(Ok(change)) => {
+                    let noticed = Instant::now();
+                    let last = last_queued(listener.as_mut(), change);
+                    self.check(&last, noticed).await;
+                }
+                Woken::Transaction(Err(error)) => {
+                    tracing::warn!(%error, "the listener for firewall changes broke");
                     listener = None;
-                    self.restore(&Change::default(), since).await;
-                    tokio::time::sleep(self.retry).await;
                 }
             }
         }
     }
 
-    async fn listen(&mut self) -> Option<(Watch, Nft)> {
-        match (Watch::open(), Nft::find()) {
-            (Ok(watch), Ok(nft)) => {
+    async fn listen(&mut self) -> Option<Watch> {
+        match Watch::open() {
+            Ok(watch) => {
                 self.retry = RETRY_MIN;
-                Some((watch, nft))
+                Some(watch)
             }
-            (watch, nft) => {
-                let (watch, nft) = (watch.err().map(|e| e.to_string()), nft.err().map(|e| e.to_string()));
-                tracing::error!(?watch, ?nft, "changes of the firewall cannot be noticed");
-                tokio::time::sleep(self.retry).await;
+            Err(error) => {
+                tracing::error!(%error, "changes of the firewall cannot be noticed");
                 self.retry = (self.retry * 2).min(RETRY_MAX);
                 None
             }
         }
     }
 
-    async fn restore(&mut self, change: &Change, since: Instant) {
+    /// Compares, restores what differs and says so. Under the lock, so never against a policy that is being replaced.
+    async fn check(&mut self, change: &Change, noticed: Instant) {
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
-        // Perhaps a new policy was applied while the old one was compared.
         let Some(rules) = self.rules.borrow().clone() else { return };
-        let result = match Nft::find() {
+        let restored = match Nft::find() {
             Ok(nft) => match nft.matches(&rules).await {
                 Ok(true) => return,
                 Ok(false) | Err(_) => nft.apply(&rules).await,
             },
             Err(error) => Err(error),
         };
-        match result {
+        match restored {
             Ok(()) => {
-                self.retry = RETRY_MIN;
-                let restored_after_us = microseconds(since);
+                let restored_after_us = microseconds(noticed);
                 let by = if change.program.is_empty() { String::new() } else { format!(" by {}", change.program) };
                 tracing::warn!(program = change.program, restored_after_us, "firewall rules were changed and are restored");
                 self.outbox.push(HostEvent::Tampered { what: format!("firewall rules changed{by}"), restored_after_us });
@@ -154,15 +158,27 @@ impl Guard {
             Err(error) => {
                 tracing::error!(%error, "firewall rules were changed and cannot be restored");
                 self.outbox.push(HostEvent::RestoreFailed { reason: format!("firewall: {error}") });
-                self.retry = (self.retry * 2).min(RETRY_MAX);
             }
         }
     }
 }
 
-/// Never ends while there is nothing to guard.
-async fn until_different(listener: Option<&mut (Watch, Nft)>, rules: Option<&Ruleset>) -> (Result<Change, NftError>, Instant) {
-    let (Some((watch, nft)), Some(rules)) = (listener, rules) else { return std::future::pending().await };
-    let change = watch.until_different(nft, rules).await;
-    (change, Instant::now())
+/// Never ends without a listener.
+async fn next_transaction(listener: Option<&mut Watch>) -> io::Result<Change> {
+    match listener {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes what else is queued, so that a storm of transactions costs one comparison.
+fn last_queued(mut listener: Option<&mut Watch>, first: Change) -> Change {
+    let mut last = first;
+    for _ in 0..1024 {
+        match listener.as_mut().and_then(|watch| watch.changed().now_or_never()) {
+            Some(Ok(change)) => last = change,
+            Some(Err(_)) | None => break,
+        }
+    }
+    last
 }

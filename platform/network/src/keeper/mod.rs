@@ -41,10 +41,7 @@ impl Outbox {
     /// Adds an event. Facts replace facts that still wait.
     pub fn push(&mut self, event: HostEvent) {
         let merged = match (event, self.queue.back_mut()) {
-            (
-                HostEvent::Facts { facts, path_changed },
-                Some(HostEvent::Facts { facts: waiting, path_changed: changed }),
-            ) => {
+            (HostEvent::Facts { facts, path_changed }, Some(HostEvent::Facts { facts: waiting, path_changed: changed })) => {
                 *waiting = facts;
                 *changed |= path_changed;
                 return;

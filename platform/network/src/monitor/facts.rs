@@ -89,9 +89,10 @@ impl HostView {
         attached.dedup();
         let defaults: Vec<&RouteView> = self.defaults(&physical).collect();
         HostFacts {
-            online: self.addresses.iter().any(|address| {
-                physical.contains(&address.interface) && address.usable && !is_link_local(address.address)
-            }),
+            online: self
+                .addresses
+                .iter()
+                .any(|address| physical.contains(&address.interface) && address.usable && !is_link_local(address.address)),
             attached,
             ipv4: defaults.iter().any(|route| route.destination.addr().is_ipv4()),
             ipv6: defaults.iter().any(|route| route.destination.addr().is_ipv6()),
@@ -184,8 +185,19 @@ mod tests {
             AddressView { interface, address: attached.addr(), attached, usable: true }
         };
         HostView {
-            links: vec![link(1, "lo", true, true), link(2, "eth0", true, false), link(3, "wlan0", false, false), link(9, "hamn0", true, false)],
-            addresses: vec![address(1, "127.0.0.1/8"), address(2, "192.168.1.5/24"), address(2, "fe80::5/64"), address(3, "10.9.0.5/16"), address(9, "10.64.0.2/32")],
+            links: vec![
+                link(1, "lo", true, true),
+                link(2, "eth0", true, false),
+                link(3, "wlan0", false, false),
+                link(9, "hamn0", true, false),
+            ],
+            addresses: vec![
+                address(1, "127.0.0.1/8"),
+                address(2, "192.168.1.5/24"),
+                address(2, "fe80::5/64"),
+                address(3, "10.9.0.5/16"),
+                address(9, "10.64.0.2/32"),
+            ],
             routes: vec![route("0.0.0.0/0", 2, Some("192.168.1.1")), route("0.0.0.0/0", 9, None)],
         }
     }
@@ -235,7 +247,10 @@ mod tests {
             view.routes.push(added);
             view.interfering("hamn0").into_iter().next()
         };
-        assert_eq!(interferes(route("0.0.0.0/1", 2, Some("192.168.1.66"))).as_deref(), Some("0.0.0.0/1 via 192.168.1.66 on eth0"));
+        assert_eq!(
+            interferes(route("0.0.0.0/1", 2, Some("192.168.1.66"))).as_deref(),
+            Some("0.0.0.0/1 via 192.168.1.66 on eth0")
+        );
         for hostile in ["128.0.0.0/1", "203.0.113.7/32", "10.0.0.0/7", "2000::/3"] {
             assert!(interferes(route(hostile, 2, None)).is_some(), "{hostile}");
         }

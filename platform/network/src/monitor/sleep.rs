@@ -3,7 +3,7 @@
 //! Nothing polls: a timer that the kernel cancels when the wall clock jumps wakes us, and it jumps at every resume
 //! (`timerfd_create(2)`, TFD_TIMER_CANCEL_ON_SET). Which of the jumps was sleep is told by the clocks alone.
 
-use crate::files::Pollable;
+use crate::files::{Pollable, pollable};
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
@@ -54,7 +54,7 @@ impl SleepWatch {
     pub fn new() -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         arm(&timer)?;
-        Ok(Self { timer: AsyncFd::new(Pollable(timer))?, asleep: Asleep::new(asleep_since_boot()?) })
+        Ok(Self { timer: pollable(timer)?, asleep: Asleep::new(asleep_since_boot()?) })
     }
 
     /// Waits until the machine wakes up. May be dropped at any time.

@@ -254,16 +254,7 @@ const fn into_tunnel(destination: IpNet) -> RouteSpec {
 
 impl RuleSpec {
     const fn plain(family: Family, priority: u32, table: Table) -> Self {
-        Self {
-            family,
-            priority,
-            mark: None,
-            destination: None,
-            protocol: None,
-            source_port: None,
-            destination_port: None,
-            table,
-        }
+        Self { family, priority, mark: None, destination: None, protocol: None, source_port: None, destination_port: None, table }
     }
 }
 

@@ -41,7 +41,7 @@ impl Refusal {
     }
 
     /// For statuses that the framework itself produces.
-    const fn for_status(status: StatusCode) -> Self {
+    fn for_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NOT_FOUND,
             StatusCode::METHOD_NOT_ALLOWED => Self::new(status, "method_not_allowed", "This address does not take this method"),

@@ -196,6 +196,14 @@ impl Lab {
         self.router.command("conntrack").arg("-F").ok().map(drop)
     }
 
+    /// Ends the witness for good; see `Witness::retire`.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn retire_witness(&mut self) -> Result<()> {
+        self.witness.retire(&self.router)
+    }
+
     /// Starts the witness from zero.
     ///
     /// # Errors

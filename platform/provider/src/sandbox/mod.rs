@@ -12,6 +12,7 @@
 //! Nothing on the real machine changes, nothing has a global name, and nothing outlives the process, however it ends.
 
 pub mod address;
+pub mod command;
 pub mod directory;
 pub mod lab;
 pub mod namespace;
@@ -19,5 +20,6 @@ pub mod packet;
 pub mod service;
 pub mod witness;
 
+pub use command::run;
 pub use lab::{Lab, Options};
 pub use namespace::{Host, HostCommand};

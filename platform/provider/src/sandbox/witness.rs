@@ -84,6 +84,15 @@ impl Witness {
         Ok(())
     }
 
+    /// Stops counting and listening for good, so that measurements of speed do not measure the witness.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn retire(&mut self, router: &Host) -> Result<()> {
+        self.end();
+        router.nft("delete table netdev witness\n")
+    }
+
     /// The tuples that do not count as outside.
     #[must_use]
     pub const fn allowed(&self) -> &Allowed {
@@ -140,12 +149,18 @@ impl Witness {
     }
 }
 
-impl Drop for Witness {
-    fn drop(&mut self) {
+impl Witness {
+    fn end(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
         if let Some(thread) = self.sniffer.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -8,11 +8,11 @@ use nix::errno::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Packets taken from the device at one wake-up.
 const BATCH: usize = 64;
@@ -30,6 +30,10 @@ pub(crate) struct Counters {
     pub(crate) tx_bytes: AtomicU64,
     /// Packets into the tunnel, probes excluded.
     pub(crate) sent: AtomicU64,
+    /// Set by a watcher that wants to hear of the next packet into the tunnel.
+    pub(crate) idle: AtomicBool,
+    /// Told of that packet.
+    pub(crate) busy: Notify,
 }
 
 struct Link {
@@ -156,6 +160,9 @@ fn fill(link: &Link, batch: &mut Vec<Packet<Ip>>, pool: &PacketBufPool) -> io::R
         if let Ok(packet) = packet.try_into_ip() {
             link.counters.sent.fetch_add(1, Ordering::Relaxed);
             link.counters.tx_bytes.fetch_add(size(count), Ordering::Relaxed);
+            if link.counters.idle.swap(false, Ordering::Relaxed) {
+                link.counters.busy.notify_one();
+            }
             batch.push(packet);
         }
     }

@@ -6,7 +6,7 @@ use hamn_core::state::BlockReason;
 
 /// A look at the clock that comes this late means that the machine slept, or that this process was stopped.
 const SLEPT_MS: u64 = 5_000;
-/// Between two looks while an answer is outstanding.
+/// Between two looks while there is traffic.
 const LOOK_MS: u64 = 250;
 /// Between two looks while nothing is sent.
 const LOOK_IDLE_MS: u64 = 1_000;
@@ -31,6 +31,8 @@ pub(crate) struct Step {
     pub(crate) switch_endpoint: bool,
     /// The machine slept: new socket and handshake at once (NET-06).
     pub(crate) rebind: bool,
+    /// Nothing is outstanding: the next packet into the tunnel calls for a look.
+    pub(crate) idle: bool,
     /// Look again after so long.
     pub(crate) again_ms: u64,
 }
@@ -71,6 +73,7 @@ impl Liveness {
             self.start_over(look.now_ms);
         }
         let mut step = Step { rebind: slept, again_ms: LOOK_MS, ..Step::default() };
+        let active = look.heard != self.last.heard || look.sent != self.last.sent;
         if look.heard != self.last.heard {
             self.heard_ms = look.now_ms;
             self.unanswered_ms = None;
@@ -88,7 +91,11 @@ impl Liveness {
                 self.unanswered_ms = Some(look.now_ms);
                 self.ask(look.now_ms, &mut step);
             }
-            None => step.again_ms = LOOK_IDLE_MS,
+            None if active => {}
+            None => {
+                step.idle = true;
+                step.again_ms = LOOK_IDLE_MS;
+            }
         }
         step
     }

@@ -72,7 +72,7 @@ pub(crate) async fn start(
 fn timers(limits: &Limits) -> TimerParams {
     const JITTER: Duration = Duration::from_millis(333);
     let default = TimerParams::default();
-    let silence = Duration::from_millis(limits.stall_after_ms).min(*default.new_handshake_timeout.start());
+    let silence = Duration::from_millis(limits.handshake_after_ms).min(*default.new_handshake_timeout.start());
     let retry = Duration::from_millis(limits.handshake_retry_ms);
     TimerParams { new_handshake_timeout: silence..=silence, rekey_timeout: retry..=retry + JITTER, ..default }
 }

@@ -142,6 +142,11 @@ impl WireGuardServer {
             .collect()
     }
 
+    /// Ends when the gateway cannot go on: its interface was deleted, or its socket failed.
+    pub async fn failed(&mut self) {
+        self.engine.wait().await;
+    }
+
     /// Ends the gateway; afterwards the interface is gone and the port free.
     pub async fn stop(self) {
         let Self { engine, gone, .. } = self;

@@ -139,6 +139,7 @@ impl Session {
             outbox: VecDeque::new(),
             phase: Phase::Handshake { until_ms },
             handshakes: Handshakes::default(),
+            socketless: false,
         };
         tokio::spawn(task.run(commands));
         WireGuard { commands: commands_tx, snapshot: snapshot_rx, counters, mtu }
@@ -185,6 +186,8 @@ struct SessionTask {
     outbox: VecDeque<TunnelEvent>,
     phase: Phase,
     handshakes: Handshakes,
+    /// The last attempt to open a socket failed.
+    socketless: bool,
 }
 
 impl SessionTask {
@@ -192,6 +195,7 @@ impl SessionTask {
         self.send_initiation().await;
         let mut look_at = Instant::now();
         let probe = self.session.probe.clone();
+        let counters = Arc::clone(&self.session.link.counters);
         let events = self.events.clone();
         let mut lost = self.session.link.lost.clone();
         let stopped = loop {
@@ -218,6 +222,7 @@ impl SessionTask {
                     self.fail(if lost { BlockReason::TunnelDevice } else { BlockReason::Internal });
                 }
                 () = answered(probe.as_deref()), if !failed => look_at = self.look().await,
+                () = counters.busy.notified(), if !failed => look_at = self.look().await,
                 () = sleep_until(look_at), if !failed => look_at = self.look().await,
             }
         };
@@ -308,7 +313,8 @@ impl SessionTask {
     async fn watch(&mut self, now_ms: u64) -> u64 {
         let look = self.counted(now_ms);
         let Phase::Up(liveness) = &mut self.phase else { return 0 };
-        let Step { event, ask, switch_endpoint, rebind, again_ms } = liveness.look(look);
+        let Step { event, ask, switch_endpoint, rebind, idle, again_ms } = liveness.look(look);
+        self.session.link.counters.idle.store(idle, Ordering::Relaxed);
         match event {
             Some(TunnelEvent::Failed(reason)) => {
                 self.fail(reason);
@@ -396,11 +402,11 @@ impl SessionTask {
             }
             Phase::Handshake { .. } | Phase::Verify { .. } | Phase::Failed => false,
         };
-        if !working {
+        // The engine remembers the port it got, so port 0 is a change, and a change of the port replaces the socket. After
+        // a failure it would remember 0, hence the other way.
+        if !working || self.socketless || self.session.engine.set_listen_port(0).await.is_err() {
             return self.restart().await;
         }
-        // The engine remembers the port it got, so port 0 is a change, and a change of the port replaces the socket.
-        self.session.engine.set_listen_port(0).await?;
         self.force_handshake().await;
         // The answer proves the new path at once, also when nothing else is sent.
         self.inject_probes();
@@ -415,8 +421,10 @@ impl SessionTask {
 
     /// New socket, no sessions, handshake at once.
     async fn restart(&mut self) -> Result<(), TunnelError> {
+        self.socketless = true;
         self.session.engine.suspend().await;
         self.session.engine.resume().await?;
+        self.socketless = false;
         self.send_initiation().await;
         Ok(())
     }

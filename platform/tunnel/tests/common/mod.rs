@@ -1,5 +1,4 @@
 //! Two network namespaces joined by a veth pair, each with a runtime of its own, and gateways to put in one of them.
-#![allow(dead_code, missing_docs, clippy::allow_attributes, reason = "each test file uses a part")]
 
 use hamn_core::event::TunnelEvent;
 use hamn_core::key::{PublicKey, SecretKey};
@@ -51,7 +50,7 @@ impl Namespace {
         let job = async move {
             let _ = done.send(work.await);
         };
-        self.jobs.send(Box::pin(job)).ok().expect("the namespace's thread lives");
+        assert!(self.jobs.send(Box::pin(job)).is_ok(), "the namespace's thread lives");
         result.await.expect("the work did not panic")
     }
 

@@ -184,7 +184,7 @@ fn api_06_hostile_entries_are_passed_over() -> Result<()> {
         Ok(())
     })?;
     let program = hamn_e2e::binaries::binary("hamn-provider")?;
-    world.lab.internet.command(program).args(["list", "sign", "--dir"]).arg(&directory).ok()?;
+    world.lab.internet.command(program).args(["sign-list", "--dir"]).arg(&directory).ok()?;
     world.stop_helper(nix::sys::signal::Signal::SIGTERM)?;
     world.start_helper()?;
     let names = until("the new list is in use", s(10), || {

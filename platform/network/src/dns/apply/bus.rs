@@ -76,8 +76,7 @@ impl Bus {
 
     /// True when somebody owns the name. False too when there is no bus.
     pub async fn has(&mut self, name: &str) -> bool {
-        let daemon =
-            Object { service: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
+        let daemon = Object { service: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
         match self.call(daemon, "NameHasOwner", &name).await {
             Ok(answer) => body::<bool>(&answer, "NameHasOwner").unwrap_or(false),
             Err(error) => {

@@ -42,6 +42,12 @@ pub enum DnsError {
     /// Everything was accepted but reads back otherwise.
     #[error("DNS settings of {0} read back differently")]
     ReadsBackDifferently(String),
+    /// The links of the host cannot be read.
+    #[error("{0}")]
+    Links(String),
+    /// All calls together took too long.
+    #[error("the DNS services of this host are too slow")]
+    TooSlow,
     /// The note of what to restore cannot be understood; it was kept under this name.
     #[error("the note of the original DNS settings cannot be read; it was kept as {}", .0.display())]
     NoteUnreadable(PathBuf),
@@ -156,6 +162,13 @@ impl Dns {
         }
         let changed = static_file::set(&self.resolv_conf, &self.journal, plan)?;
         Ok(changed.then(|| format!("{} rewritten", self.resolv_conf.display())))
+    }
+
+    /// True when the file is a file and ours.
+    #[must_use]
+    pub fn file_is_ours(&self) -> bool {
+        let Some((_, plan)) = &self.applied else { return false };
+        static_file::is_set(&self.resolv_conf, plan).unwrap_or(false)
     }
 
     /// True when the settings are ours and in force.

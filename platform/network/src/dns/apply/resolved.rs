@@ -80,8 +80,11 @@ async fn default_routes(bus: &mut Bus, links: &[Link]) -> Result<Vec<Link>, DnsE
         };
         let object = Object { service: SERVICE, path: path.as_str(), interface: LINK };
         match bus.get(object, "DefaultRoute").await {
-            Ok(flag) if value::<bool>(flag, "DefaultRoute")? => having.push(link.clone()),
-            Ok(_) => {}
+            Ok(flag) => {
+                if value::<bool>(flag, "DefaultRoute")? {
+                    having.push(link.clone());
+                }
+            }
             Err(error @ (BusError::Unreachable(_) | BusError::Silent { .. })) => return Err(error.into()),
             // The link went away, or systemd is too old for the flag.
             Err(error) => tracing::debug!(%error, link = link.name, "no default-route flag"),

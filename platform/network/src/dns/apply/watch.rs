@@ -1,6 +1,6 @@
 //! Notices at once when `resolv.conf` is written, replaced or removed.
 
-use crate::files::Pollable;
+use crate::files::{Pollable, pollable};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::ffi::OsString;
@@ -30,7 +30,7 @@ impl ResolvConfWatch {
             | AddWatchFlags::IN_DELETE;
         inotify.add_watch(directory, events)?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let watch = Self { inotify: AsyncFd::new(Pollable(inotify))?, path: path.to_owned(), name };
+        let watch = Self { inotify: pollable(inotify)?, path: path.to_owned(), name };
         watch.follow();
         Ok(watch)
     }

@@ -316,10 +316,7 @@ where
     }
 }
 
-async fn collect<T>(
-    what: &'static str,
-    dump: impl Stream<Item = Result<T, rtnetlink::Error>>,
-) -> Result<Vec<T>, RouteError> {
+async fn collect<T>(what: &'static str, dump: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Vec<T>, RouteError> {
     let dump = pin!(dump.take(DUMP_LIMIT));
     match tokio::time::timeout(ANSWER_WAIT, dump.try_collect()).await {
         Ok(Ok(all)) => Ok(all),

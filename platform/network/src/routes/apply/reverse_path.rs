@@ -55,9 +55,10 @@ pub fn restore(proc_sys: &Path, state_dir: &Path) -> std::io::Result<Option<Stri
 /// True when any interface drops packets whose source has another way back (the larger of `all` and the interface counts).
 fn is_strict(proc_sys: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(proc_sys.join("net/ipv4/conf")) else { return false };
-    entries.flatten().take(4096).any(|entry| {
-        std::fs::read_to_string(entry.path().join("rp_filter")).is_ok_and(|value| value.trim() == "1")
-    })
+    entries
+        .flatten()
+        .take(4096)
+        .any(|entry| std::fs::read_to_string(entry.path().join("rp_filter")).is_ok_and(|value| value.trim() == "1"))
 }
 
 #[cfg(test)]

@@ -55,7 +55,10 @@ impl Cache {
 
     /// Kept apart from the list: losing the list must not allow an older one.
     pub(crate) fn read_serial(&self) -> u64 {
-        read_bounded(&self.dir.join(SERIAL), 32).ok().and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()).unwrap_or(0)
+        read_bounded(&self.dir.join(SERIAL), 32)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     pub(crate) fn write_serial(&self, serial: u64) -> io::Result<()> {
@@ -63,7 +66,10 @@ impl Cache {
     }
 
     pub(crate) fn read_names(&self) -> BTreeMap<String, Vec<IpAddr>> {
-        read_bounded(&self.dir.join(NAMES), 16 * 1024).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        read_bounded(&self.dir.join(NAMES), 16 * 1024)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn write_names(&self, names: &BTreeMap<String, Vec<IpAddr>>) -> io::Result<()> {

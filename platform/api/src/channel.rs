@@ -24,7 +24,13 @@ impl Channel {
     ///
     /// # Errors
     /// `Config` when URLs or roots cannot be used or no address is given for a name.
-    pub fn new(config: &ProviderConfig, token: Token, limits: Limits, limit: usize, prepare: PrepareSocket) -> Result<Self, ApiError> {
+    pub fn new(
+        config: &ProviderConfig,
+        token: Token,
+        limits: Limits,
+        limit: usize,
+        prepare: PrepareSocket,
+    ) -> Result<Self, ApiError> {
         let mut candidates = Vec::new();
         for origin in config.origins()?.into_iter().map(Arc::<Origin>::new) {
             let addresses: Vec<SocketAddr> = origin.literal().map_or_else(|| config.addresses.clone(), |address| vec![address]);
@@ -52,7 +58,8 @@ impl Channel {
     /// Any transport error.
     pub async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<(), ApiError> {
         let body = Bytes::from(serde_json::to_vec(body).map_err(|_| ApiError::NotJson)?);
-        let call = Call { method: Method::POST, body: Some(body), bearer: Some(self.token.clone()), ..Call::get(path, self.limit) };
+        let call =
+            Call { method: Method::POST, body: Some(body), bearer: Some(self.token.clone()), ..Call::get(path, self.limit) };
         self.transport.send(self.candidates.clone(), &call).await.map(drop)
     }
 }

@@ -72,7 +72,12 @@ impl Client {
     ///
     /// # Errors
     /// As `new`.
-    pub fn with_limits(config: ProviderConfig, cache_dir: PathBuf, prepare: PrepareSocket, limits: Limits) -> Result<Self, ApiError> {
+    pub fn with_limits(
+        config: ProviderConfig,
+        cache_dir: PathBuf,
+        prepare: PrepareSocket,
+        limits: Limits,
+    ) -> Result<Self, ApiError> {
         let origins = config.origins()?.into_iter().map(Arc::new).collect();
         let keys = config.keys()?;
         let transport = Transport::new(tls_config(config.roots()?)?, prepare, limits);
@@ -224,8 +229,7 @@ impl Client {
     fn accept_list(&self, bytes: Bytes, minisig: &str, etag: Option<&str>, now_unix: i64) -> Result<FetchedList, ApiError> {
         let list = verify_list(&self.keys, bytes, minisig)?;
         let mut known = lock(&self.list);
-        let same_serial_other_bytes =
-            known.list.as_ref().is_some_and(|old| old.serial == list.serial && old.bytes != list.bytes);
+        let same_serial_other_bytes = known.list.as_ref().is_some_and(|old| old.serial == list.serial && old.bytes != list.bytes);
         if list.serial < known.highest_serial || same_serial_other_bytes {
             return Err(ApiError::Rollback { seen: known.highest_serial, offered: list.serial });
         }
@@ -302,7 +306,8 @@ impl Client {
     /// # Errors
     /// What telling the provider met; the session is forgotten all the same.
     pub async fn logout(&self) -> Result<(), ApiError> {
-        let told = self.authorised("logout", Call { method: Method::DELETE, ..Call::get("/v1/sessions/current", MAX_ANSWER) }).await;
+        let told =
+            self.authorised("logout", Call { method: Method::DELETE, ..Call::get("/v1/sessions/current", MAX_ANSWER) }).await;
         let mut session = self.session.lock().await;
         self.keep(&mut session, None)?;
         told.map(|_| ())
@@ -336,7 +341,13 @@ impl Client {
     ///
     /// # Errors
     /// `Problem` with `device_limit_reached` or `public_key_in_use`; as `account`.
-    pub async fn add_device(&self, key: PublicKey, name: &str, platform: &str, idempotency_key: &str) -> Result<Device, ApiError> {
+    pub async fn add_device(
+        &self,
+        key: PublicKey,
+        name: &str,
+        platform: &str,
+        idempotency_key: &str,
+    ) -> Result<Device, ApiError> {
         let body = NewDevice { name: name.to_owned(), wg_public_key: key, platform: platform.to_owned() };
         let call = Call { idempotency_key: Some(idempotency_key.to_owned()), ..post("/v1/devices", plain_body(&body)?) };
         json(&self.authorised("devices", call).await?)

@@ -63,7 +63,8 @@ impl ProviderConfig {
             return Err(ApiError::Config("list_keys needs at least one minisign public key".to_owned()));
         }
         let read = |key: &String| {
-            minisign_verify::PublicKey::from_base64(key.trim()).map_err(|_| ApiError::Config("a list key is not a minisign public key".to_owned()))
+            minisign_verify::PublicKey::from_base64(key.trim())
+                .map_err(|_| ApiError::Config("a list key is not a minisign public key".to_owned()))
         };
         self.list_keys.iter().map(read).collect()
     }

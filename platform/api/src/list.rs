@@ -100,5 +100,7 @@ pub(crate) fn verify_list(keys: &[PublicKey], bytes: Bytes, minisig: &str) -> Re
 }
 
 fn unix(text: &str) -> Result<i64, ApiError> {
-    OffsetDateTime::parse(text, &Rfc3339).map(OffsetDateTime::unix_timestamp).map_err(|_| ApiError::BadList("a time is not RFC 3339"))
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map(OffsetDateTime::unix_timestamp)
+        .map_err(|_| ApiError::BadList("a time is not RFC 3339"))
 }

@@ -51,7 +51,15 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn get(path: impl Into<String>, limit: usize) -> Self {
-        Self { method: Method::GET, path: path.into(), body: None, bearer: None, idempotency_key: None, if_none_match: None, limit }
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            body: None,
+            bearer: None,
+            idempotency_key: None,
+            if_none_match: None,
+            limit,
+        }
     }
 
     /// Sending it twice does no harm.
@@ -187,7 +195,8 @@ async fn connect(
     limit: Duration,
 ) -> (Candidate, Result<TlsStream<TcpStream>, ApiError>) {
     let handshake = async {
-        let stream = connect_tcp(&prepare, candidate.address).await.map_err(|error| ApiError::Unreachable(error.kind().to_string()))?;
+        let stream =
+            connect_tcp(&prepare, candidate.address).await.map_err(|error| ApiError::Unreachable(error.kind().to_string()))?;
         tls.connect(candidate.origin.name.clone(), stream).await.map_err(|error| tls_error(&error))
     };
     let result = timeout(limit, handshake).await.unwrap_or_else(|_| Err(ApiError::Unreachable("timed out".to_owned())));
@@ -195,7 +204,8 @@ async fn connect(
 }
 
 async fn connect_tcp(prepare: &PrepareSocket, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     prepare(&socket)?;

@@ -402,7 +402,9 @@ impl Machine {
         match self.state.clone() {
             State::Disconnecting { then, .. } => self.follow(then, now, effects),
             // Nobody asked for the end: the tunnel is gone all the same.
-            State::Connecting { phase: Phase::Verifying | Phase::Routing, .. } => self.fail(BlockReason::TunnelDevice, now, effects),
+            State::Connecting { phase: Phase::Verifying | Phase::Routing, .. } => {
+                self.fail(BlockReason::TunnelDevice, now, effects)
+            }
             State::Connected { .. } => {
                 self.failures = 1;
                 self.begin_attempt(now, effects);
@@ -421,7 +423,9 @@ impl Machine {
             State::Connecting { attempt, phase: Phase::Verifying | Phase::Routing, .. } if path_changed => {
                 effects.push(Effect::Rebind { attempt: *attempt });
             }
-            State::Blocked { reason, .. } if online && (*reason == BlockReason::Offline || (path_changed && reason.retries())) => {
+            State::Blocked { reason, .. }
+                if online && (*reason == BlockReason::Offline || (path_changed && reason.retries())) =>
+            {
                 self.begin_attempt(now, effects);
             }
             State::Disconnected
@@ -506,7 +510,9 @@ impl Machine {
             // A helper that was asked to end ends, whatever is asked for meanwhile.
             State::Disconnecting { then: AfterDisconnect::Stop, .. } => {}
             State::Disconnecting { plan, verified, .. } => self.state = State::Disconnecting { attempt, plan, verified, then },
-            State::Disconnected | State::Connecting { .. } | State::Stopping { .. } | State::Blocked { .. } => self.follow(then, now, effects),
+            State::Disconnected | State::Connecting { .. } | State::Stopping { .. } | State::Blocked { .. } => {
+                self.follow(then, now, effects)
+            }
         }
     }
 

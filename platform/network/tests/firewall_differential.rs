@@ -4,7 +4,7 @@
 mod firewall_lab;
 mod firewall_policies;
 
-use firewall_lab::{CLIENT_V4, CLIENT_V6, Frame, Lab, Namespace, Sniffer, TUNNEL_V4, TUNNEL_V6};
+use firewall_lab::{CLIENT_V4, CLIENT_V6, Lab, Namespace, Sniffer, TUNNEL_V4, TUNNEL_V6};
 use firewall_policies::enforced;
 use hamn_core::net::{FWMARK, InterfaceName, Transport};
 use hamn_network::firewall::Ruleset;
@@ -14,7 +14,8 @@ use hamn_network::firewall::ruleset::Interface;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::mpsc;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const DESTINATIONS: [&str; 18] = [
@@ -103,33 +104,20 @@ fn send(id: usize, probe: &Probe) {
     };
 }
 
-/// The source ports of all probes that reach the far end of a link, until the last one.
-fn listen(namespace: &Namespace, ready: &mpsc::Sender<()>) -> BTreeSet<u16> {
+/// The source ports of all probes that reach the far end of a link: until all are sent and silence follows.
+fn listen(namespace: &Namespace, ready: &Barrier, sent: &AtomicBool) -> BTreeSet<u16> {
     namespace.run(|| {
         let sniffer = Sniffer::open();
-        ready.send(()).unwrap();
-        let (mut seen, mut ended) = (BTreeSet::new(), false);
-        for _ in 0..1_000_000 {
+        ready.wait();
+        let mut seen = BTreeSet::new();
+        loop {
             match sniffer.next() {
-                Some(Frame { source_port: 68, destination_port: 67, .. }) => ended = true,
                 Some(frame) => drop(seen.insert(frame.source_port)),
-                None if ended => return seen,
+                None if sent.load(Ordering::SeqCst) => return seen,
                 None => {}
             }
         }
-        panic!("no end mark");
     })
-}
-
-/// DHCP passes in every protected state: a broadcast of it is the end mark on both links.
-fn send_end_marks() {
-    for link in ["eth0", "hamn0"] {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
-        socket.bind_device(Some(link.as_bytes())).unwrap();
-        socket.set_broadcast(true).unwrap();
-        socket.bind(&SocketAddr::from(([0, 0, 0, 0], 68)).into()).unwrap();
-        socket.send_to(b"end", &SocketAddr::from(([255, 255, 255, 255], 67)).into()).unwrap();
-    }
 }
 
 fn named(link: &str) -> Interface {
@@ -162,16 +150,13 @@ fn what_is_sent_meets_the_same_verdict_in_the_evaluator_and_in_the_kernel() {
     for (name, policy) in enforced() {
         let rules = Ruleset::enforce(&policy);
         lab.client.block_on(|| async { Nft::find().unwrap().apply(&rules).await.unwrap() });
+        let (ready, sent) = (Barrier::new(3), AtomicBool::new(false));
         let (outside, inside) = std::thread::scope(|scope| {
-            let (ready, wait) = mpsc::channel();
-            let other = ready.clone();
-            let outside = scope.spawn(|| listen(&lab.isp, &{ ready }));
-            let inside = scope.spawn(|| listen(&lab.inner, &{ other }));
-            (0..2).for_each(|_| wait.recv_timeout(Duration::from_secs(5)).unwrap());
-            lab.client.run(|| {
-                probes.iter().enumerate().for_each(|(id, probe)| send(id, probe));
-                send_end_marks();
-            });
+            let outside = scope.spawn(|| listen(&lab.isp, &ready, &sent));
+            let inside = scope.spawn(|| listen(&lab.inner, &ready, &sent));
+            ready.wait();
+            lab.client.run(|| probes.iter().enumerate().for_each(|(id, probe)| send(id, probe)));
+            sent.store(true, Ordering::SeqCst);
             (outside.join().unwrap(), inside.join().unwrap())
         });
         for (id, probe) in probes.iter().enumerate() {
@@ -256,9 +241,12 @@ fn open_for_spoofing(lab: &Lab) {
 }
 
 fn receiver(port: u16) -> UdpSocket {
-    let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+    // Packets are also sent from this port, by sockets bound to one address.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into()).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(40))).unwrap();
-    socket
+    socket.into()
 }
 
 fn arrivals() -> Vec<Packet> {

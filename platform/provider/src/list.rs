@@ -108,7 +108,8 @@ pub fn source(servers: &[(ServerSpec, PublicKey)], api_endpoints: &[String], pin
                "security": ["locked_rack", "diskless", "no_ports"], "asn": 64496, "pools": [format!("pool-{id}-1")]})
     };
     let pool = |id: &str, slug: &str| {
-        let members: Vec<&str> = servers.iter().filter(|(spec, _)| spec.datacenter == id).map(|(spec, _)| spec.id.as_str()).collect();
+        let members: Vec<&str> =
+            servers.iter().filter(|(spec, _)| spec.datacenter == id).map(|(spec, _)| spec.id.as_str()).collect();
         json!({"id": format!("pool-{id}-1"), "datacenter": id, "dns": format!("pool-1.{slug}.sandbox.test"), "servers": members})
     };
     json!({
@@ -165,7 +166,8 @@ pub fn set_state(dir: &Path, server: &str, state: &str) -> Result<()> {
     }
     edit(dir, |source| {
         let servers = source.get_mut("servers").and_then(Value::as_array_mut).context("the list has no servers")?;
-        let found = servers.iter_mut().find(|item| item.get("id").and_then(Value::as_str) == Some(server)).context("no such server")?;
+        let found =
+            servers.iter_mut().find(|item| item.get("id").and_then(Value::as_str) == Some(server)).context("no such server")?;
         let object = found.as_object_mut().context("the server is no object")?;
         object.insert("state".to_owned(), json!(state));
         Ok(())
@@ -177,7 +179,8 @@ pub fn set_state(dir: &Path, server: &str, state: &str) -> Result<()> {
 /// # Errors
 /// What the function returns, or when the source cannot be read or written.
 pub fn edit(dir: &Path, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
-    let mut source: Value = serde_json::from_slice(&fs::read(dir.join(SOURCE)).context("read the list's source")?).context("read the list's source")?;
+    let mut source: Value = serde_json::from_slice(&fs::read(dir.join(SOURCE)).context("read the list's source")?)
+        .context("read the list's source")?;
     change(&mut source)?;
     write_source(dir, &source)
 }
@@ -197,7 +200,8 @@ pub fn sign(dir: &Path, now: OffsetDateTime) -> Result<u64> {
 /// # Errors
 /// When key or source cannot be read.
 pub fn sign_as(dir: &Path, serial: u64, generated: OffsetDateTime, expires: OffsetDateTime, key: &Path) -> Result<()> {
-    let mut list: Value = serde_json::from_slice(&fs::read(dir.join(SOURCE)).context("read the list's source")?).context("read the list's source")?;
+    let mut list: Value = serde_json::from_slice(&fs::read(dir.join(SOURCE)).context("read the list's source")?)
+        .context("read the list's source")?;
     let object = list.as_object_mut().context("the list is no object")?;
     let expires_at = expires.replace_nanosecond(0).unwrap_or(expires).format(&Rfc3339).context("write a time")?;
     let generated_at = generated.replace_nanosecond(0).unwrap_or(generated).format(&Rfc3339).context("write a time")?;
@@ -222,9 +226,11 @@ fn last_serial(dir: &Path) -> u64 {
 /// When the key cannot be read.
 pub fn sign_bytes(bytes: &[u8], key: &Path, comment: &str) -> Result<String> {
     let text = fs::read_to_string(key).with_context(|| format!("read {}", key.display()))?;
-    let secret = SecretKeyBox::from_string(&text).and_then(SecretKeyBox::into_unencrypted_secret_key).context("read the signing key")?;
+    let secret =
+        SecretKeyBox::from_string(&text).and_then(SecretKeyBox::into_unencrypted_secret_key).context("read the signing key")?;
     let public = SigningPublicKey::from_secret_key(&secret).context("read the signing key")?;
-    let signature = minisign::sign(Some(&public), &secret, Cursor::new(bytes), Some(comment), Some("Hamn server list")).context("sign the list")?;
+    let signature = minisign::sign(Some(&public), &secret, Cursor::new(bytes), Some(comment), Some("Hamn server list"))
+        .context("sign the list")?;
     Ok(signature.into_string())
 }
 

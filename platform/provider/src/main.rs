@@ -63,6 +63,8 @@ enum Command {
         #[arg(long)]
         dns_upstream: Vec<SocketAddr>,
     },
+    /// Run the sandbox (`sandbox --help`)
+    Sandbox,
 }
 
 #[derive(clap::Args)]
@@ -147,10 +149,11 @@ fn main() -> Result<()> {
     // The sandbox parses its own arguments.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|word| word == "sandbox") {
-        anyhow::bail!("the sandbox has no command of its own; run `cargo xtask demo`");
+        return hamn_provider::sandbox::run(arguments);
     }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start the runtime")?;
     runtime.block_on(run(Arguments::parse().command))
 }
 
@@ -164,6 +167,7 @@ async fn run(command: Command) -> Result<()> {
             sign(&dir)
         }
         Command::Account { dir, change } => change_account(&dir, change).await,
+        Command::Sandbox => anyhow::bail!("`sandbox` must be the first argument"),
         Command::Gateway { config, state, dns_upstream } => {
             let mut config = GatewayConfig::read(&config)?;
             if !dns_upstream.is_empty() {
@@ -200,7 +204,8 @@ async fn initialise(arguments: Init) -> Result<()> {
     let or = |given: Vec<SocketAddr>, default: Vec<SocketAddr>| if given.is_empty() { default } else { given };
     let api_addresses = or(arguments.api_address, defaults.api_addresses);
     let first = api_addresses.first().copied().context("the API needs an address")?;
-    let servers = arguments.server.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().context("read --server")?;
+    let servers =
+        arguments.server.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().context("read --server")?;
     let options = InitOptions {
         api_name: arguments.api_name.unwrap_or(defaults.api_name),
         internal_address: arguments.internal_address.unwrap_or(SocketAddr::new(first.ip(), 8444)),
@@ -218,7 +223,8 @@ async fn initialise(arguments: Init) -> Result<()> {
 
 async fn serve(arguments: Api) -> Result<()> {
     let dir = arguments.dir;
-    let stored: ApiConfig = serde_json::from_slice(&std::fs::read(dir.join("api.json")).context("read api.json")?).context("read api.json")?;
+    let stored: ApiConfig =
+        serde_json::from_slice(&std::fs::read(dir.join("api.json")).context("read api.json")?).context("read api.json")?;
     let listen = if arguments.listen.is_empty() { stored.listen } else { arguments.listen };
     let app = App::open(&dir, LoginLimits { tries: arguments.login_tries, ..LoginLimits::default() }).await?;
     let tls = api_server::tls_acceptor(&dir)?;

@@ -230,7 +230,10 @@ impl World {
     /// # Errors
     /// When the login fails.
     pub fn login(&self) -> Result<()> {
-        self.run(&format!("login {}", crate::provider::ACCOUNT)).map(drop)
+        let body = serde_json::json!({ "account": crate::provider::ACCOUNT });
+        let answer = self.api().call("POST", "/v1/login", Some(&body))?;
+        ensure!(answer.status == 200, "the login failed: {} {}", answer.status, answer.body);
+        Ok(())
     }
 
     /// Connects and waits until traffic flows.

@@ -48,7 +48,9 @@ impl<'a> Row<'a> {
             State::Connecting { plan: Some(plan), phase: Phase::Routing, .. }
             | State::Connected { plan, .. }
             | State::Disconnecting { plan, verified: true, .. } => Kind::Carrying(plan),
-            State::Connecting { plan: Some(plan), .. } | State::Disconnecting { plan, verified: false, .. } => Kind::Proving(plan),
+            State::Connecting { plan: Some(plan), .. } | State::Disconnecting { plan, verified: false, .. } => {
+                Kind::Proving(plan)
+            }
             State::Stopping { closed: true } => Kind::Stopped,
             State::Stopping { closed: false } => Kind::Open,
             State::Blocked { reason: BlockReason::IntentUnreadable, .. } => Kind::Blocked,
@@ -287,7 +289,6 @@ fn set_x_arrives(packet: &Packet) -> bool {
 fn is_loopback(link: &Interface) -> bool {
     *link == Interface::Loopback
 }
-
 
 fn is_port(packet: &Packet, ports: &[u16]) -> bool {
     destination_port(packet).is_some_and(|(_, port)| ports.contains(&port))

@@ -131,7 +131,8 @@ fn addresses(path: &Path, v4: bool) -> (Vec<IpAddr>, Vec<IpAddr>) {
         Path::Output { .. } => (ours, all),
         Path::Input { .. } => (all, ours),
         Path::Forward { .. } => {
-            let peers = if v4 { vec!["192.168.1.30", "192.168.122.5", "203.0.113.9"] } else { vec!["fd12:3456::30", "2001:db8:9::9"] };
+            let peers =
+                if v4 { vec!["192.168.1.30", "192.168.122.5", "203.0.113.9"] } else { vec!["fd12:3456::30", "2001:db8:9::9"] };
             (peers.into_iter().map(ip).collect(), all)
         }
     }

@@ -91,7 +91,11 @@ impl World {
     }
 
     fn check_goal(&self) -> Checked {
-        ensure(Some(&self.kernel.policy) == self.machine.policy() && !self.kernel.damaged, "the policy is not applied", &self.kernel)?;
+        ensure(
+            Some(&self.kernel.policy) == self.machine.policy() && !self.kernel.damaged,
+            "the policy is not applied",
+            &self.kernel,
+        )?;
         let tunnels = usize::from(self.intent.wants_tunnel());
         ensure(self.tunnels.len() == tunnels, "the wrong number of tunnels", &self.tunnels)?;
         let open = self.intent.target == Some(Target::Disconnected) && self.intent.settings.kill_switch != KillSwitch::Always;
@@ -111,7 +115,11 @@ impl World {
                 self.counts.settled += 1;
                 // A last apply that failed leaves the earlier rules: not more open, and `restore-network` opens them.
                 if stopped && self.machine.apply_error().is_none() {
-                    ensure(self.kernel.policy.is_open() != self.intent.closed(), "ended with the wrong rules", &(&self.kernel, &self.intent))?;
+                    ensure(
+                        self.kernel.policy.is_open() != self.intent.closed(),
+                        "ended with the wrong rules",
+                        &(&self.kernel, &self.intent),
+                    )?;
                 }
                 return Ok(());
             }

@@ -168,7 +168,12 @@ impl World {
             return Err(*random.pick(&reasons));
         }
         if !self.weather.api {
-            return Err(*random.pick(&[BlockReason::ApiUnreachable, BlockReason::ClockWrong, BlockReason::Internal, BlockReason::Offline]));
+            return Err(*random.pick(&[
+                BlockReason::ApiUnreachable,
+                BlockReason::ClockWrong,
+                BlockReason::Internal,
+                BlockReason::Offline,
+            ]));
         }
         Ok(fixtures::plan(random.next()))
     }
@@ -243,7 +248,9 @@ impl World {
             0 => TunnelEvent::Stalled,
             1 => TunnelEvent::Recovered,
             2 => TunnelEvent::Failed(BlockReason::GatewaySilent),
-            3 => TunnelEvent::Failed(*random.pick(&[BlockReason::TunnelDevice, BlockReason::Offline, BlockReason::DeviceRevoked])),
+            3 => {
+                TunnelEvent::Failed(*random.pick(&[BlockReason::TunnelDevice, BlockReason::Offline, BlockReason::DeviceRevoked]))
+            }
             4 => {
                 self.tunnels.clear();
                 TunnelEvent::Failed(BlockReason::TunnelDevice)

@@ -116,7 +116,11 @@ impl World {
             stopping: false,
             now: Now { monotonic_ms: 1000, unix_s: 1_700_000_000 },
             disk,
-            kernel: Kernel { policy: NetworkPolicy::Open, stamp: Stamp { process: 0, generation: Generation(0) }, damaged: false },
+            kernel: Kernel {
+                policy: NetworkPolicy::Open,
+                stamp: Stamp { process: 0, generation: Generation(0) },
+                damaged: false,
+            },
             weather: Weather::FRIENDLY,
             works: Vec::new(),
             timers: Vec::new(),
@@ -176,7 +180,8 @@ impl World {
     pub fn reboot(&mut self, seed: u64) -> Checked {
         self.die();
         let closed = self.disk.intent().closed();
-        self.kernel.policy = if closed { NetworkPolicy::Enforce(hamn_core::policy::Enforced::default()) } else { NetworkPolicy::Open };
+        self.kernel.policy =
+            if closed { NetworkPolicy::Enforce(hamn_core::policy::Enforced::default()) } else { NetworkPolicy::Open };
         self.kernel.damaged = false;
         self.kernel.stamp = Stamp { process: self.process + 1, generation: Generation(0) };
         self.start(seed)
@@ -206,7 +211,12 @@ impl World {
         self.note(&event);
         let effects = self.machine.handle(event.clone(), self.now);
         if self.trace {
-            eprintln!("{} ms, process {}: {event:?} => {:?} {effects:?}\n", self.now.monotonic_ms, self.process, self.machine.state());
+            eprintln!(
+                "{} ms, process {}: {event:?} => {:?} {effects:?}\n",
+                self.now.monotonic_ms,
+                self.process,
+                self.machine.state()
+            );
         }
         if let Some(image) = image {
             self.counts.stale += 1;
@@ -243,7 +253,12 @@ impl World {
     fn note(&mut self, event: &Event) {
         // An invented answer must not be remembered: it could come true later.
         let real = !self.is_stale(event);
-        if real && matches!(event, Event::PolicyApplied { .. } | Event::Prepared { .. } | Event::Tunnel { .. } | Event::TunnelStopped { .. }) {
+        if real
+            && matches!(
+                event,
+                Event::PolicyApplied { .. } | Event::Prepared { .. } | Event::Tunnel { .. } | Event::TunnelStopped { .. }
+            )
+        {
             self.history.push_front(event.clone());
             self.history.truncate(12);
         }
@@ -320,7 +335,8 @@ impl World {
         match effect {
             Effect::PersistTarget(target) => self.disk.target = Some(target),
             Effect::Apply { generation, policy } => {
-                let after = self.works.iter().filter(|work| matches!(work.task, Task::Apply { .. })).map(|work| work.due_ms).max();
+                let after =
+                    self.works.iter().filter(|work| matches!(work.task, Task::Apply { .. })).map(|work| work.due_ms).max();
                 let due_ms = (self.now.monotonic_ms + self.delay(random, 200)).max(after.unwrap_or(0));
                 self.works.push(Work { due_ms, task: Task::Apply { generation, policy } });
             }
@@ -380,7 +396,11 @@ impl World {
     /// It did.
     pub fn check_kernel(&self) -> Checked {
         let sealed = self.sealed.is_some_and(|since| self.kernel.stamp >= since);
-        ensure(!(sealed && self.kernel.policy.is_open()), "closed, and the kernel's policy is open", &(&self.intent, &self.kernel))?;
+        ensure(
+            !(sealed && self.kernel.policy.is_open()),
+            "closed, and the kernel's policy is open",
+            &(&self.intent, &self.kernel),
+        )?;
         ensure(self.tunnels.len() <= 1, "more than one tunnel", &self.tunnels)
     }
 
@@ -392,7 +412,8 @@ impl World {
         };
         let admitted = plan.endpoints.iter().all(|endpoint| enforced.endpoints.contains(endpoint));
         ensure(admitted, "a tunnel starts that may not reach its gateway", enforced)?;
-        let verify_only = enforced.tunnel.as_ref().is_some_and(|tunnel| matches!(tunnel.traffic, TunnelTraffic::VerifyOnly { .. }));
+        let verify_only =
+            enforced.tunnel.as_ref().is_some_and(|tunnel| matches!(tunnel.traffic, TunnelTraffic::VerifyOnly { .. }));
         ensure(verify_only, "an unverified tunnel carries more than probes", enforced)?;
         ensure(self.tunnels.is_empty() && self.unreported.is_none(), "a second tunnel starts", &self.tunnels)
     }
@@ -402,14 +423,19 @@ impl World {
         let from_disk = matches!(event, Event::Started { .. }) && self.intent.target == self.disk.target;
         if before.target != self.intent.target && !from_disk {
             let persisted = effects.iter().find(|effect| {
-                matches!(effect, Effect::PersistTarget(_) | Effect::Apply { .. } | Effect::StopTunnel { .. } | Effect::Prepare { .. })
+                matches!(
+                    effect,
+                    Effect::PersistTarget(_) | Effect::Apply { .. } | Effect::StopTunnel { .. } | Effect::Prepare { .. }
+                )
             });
             let first = matches!(persisted, Some(Effect::PersistTarget(target)) if Some(target) == self.intent.target.as_ref());
             ensure(first, "a new target is not persisted first", &effects)?;
         }
         for effect in effects {
             match effect {
-                Effect::PersistTarget(target) => ensure(Some(target) == self.intent.target.as_ref(), "a wrong target is persisted", target)?,
+                Effect::PersistTarget(target) => {
+                    ensure(Some(target) == self.intent.target.as_ref(), "a wrong target is persisted", target)?
+                }
                 Effect::Apply { generation, policy } => {
                     let next = generation.0 == old.0 + 1 && *generation == self.machine.generation();
                     ensure(next && Some(policy) == self.machine.policy(), "an apply is not the next one", &effects)?;
@@ -425,7 +451,11 @@ impl World {
                     let limit = if matches!(timer, Timer::Reapply(_)) { 8000 } else { 300_000 };
                     ensure((500..=limit).contains(after_ms), "a wait out of bounds", effect)?;
                 }
-                Effect::StartTunnel { .. } | Effect::StopTunnel { .. } | Effect::Rebind { .. } | Effect::Publish | Effect::Exit => {}
+                Effect::StartTunnel { .. }
+                | Effect::StopTunnel { .. }
+                | Effect::Rebind { .. }
+                | Effect::Publish
+                | Effect::Exit => {}
             }
         }
         let applies = effects.iter().filter(|effect| matches!(effect, Effect::Apply { .. })).count();
@@ -451,7 +481,9 @@ impl World {
                 State::Blocked { reason, .. } => {
                     machine.settings().kill_switch == KillSwitch::Off && *reason != BlockReason::IntentUnreadable
                 }
-                State::Connecting { .. } | State::Connected { .. } | State::Disconnecting { .. } | State::Stopping { .. } => false,
+                State::Connecting { .. } | State::Connected { .. } | State::Disconnecting { .. } | State::Stopping { .. } => {
+                    false
+                }
             };
             ensure(allowed, "open in a state that never is", state)?;
         }

@@ -5,7 +5,7 @@ use hamn_model_tests::world::Counts;
 
 /// Steps of the default run; `HAMN_MODEL_STEPS` asks for another number, `HAMN_MODEL_SEED` repeats one
 /// episode, `HAMN_MODEL_TRACE=1` tells the events of the shortest failing one.
-const STEPS: u64 = 2_000_000;
+const STEPS: u64 = 1_200_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

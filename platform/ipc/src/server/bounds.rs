@@ -19,6 +19,8 @@ pub struct Limits {
     pub per_user: usize,
     /// Event streams of one user other than uid 0, so that commands still get through.
     pub event_streams_per_user: usize,
+    /// New connections per second and user other than uid 0.
+    pub connections_per_second: u32,
     /// Time for a request's head; also how long an idle connection is kept.
     pub header: Duration,
     /// Time for a request with its body and its answer, events excepted.
@@ -41,6 +43,7 @@ impl Default for Limits {
             strangers: 64,
             per_user: 16,
             event_streams_per_user: 8,
+            connections_per_second: 100,
             header: Duration::from_secs(5),
             request: Duration::from_secs(30),
             write: Duration::from_secs(10),
@@ -220,14 +223,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Users whose buckets are remembered; full buckets are forgotten first.
 const MOST_BUCKETS: usize = 1024;
 
-/// Calls per second and user: a token bucket each.
+/// Calls or connections per second and user: a token bucket each.
 #[derive(Debug)]
-pub struct CallRate {
+pub struct Rate {
     per_second: f64,
     buckets: Mutex<HashMap<u32, (f64, Instant)>>,
 }
 
-impl CallRate {
+impl Rate {
     /// Full buckets of `per_second` tokens.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
@@ -318,7 +321,7 @@ mod tests {
 
     #[test]
     fn calls_above_the_rate_are_refused_until_tokens_return() {
-        let rate = CallRate::new(50);
+        let rate = Rate::new(50);
         let start = Instant::now();
         let granted = (0..200).filter(|_| rate.take(1000, start)).count();
         assert_eq!(granted, 50);

@@ -14,7 +14,7 @@ use crate::call::{Caller, ServerHandles};
 use crate::classes::{self, Access, Class};
 use crate::problem::{Problem, ProblemCode};
 use axum::body::Body;
-use bounds::{CallRate, Connections, Rank, Slot};
+use bounds::{Connections, Rank, Rate, Slot};
 use futures_util::FutureExt;
 use http::Request;
 use hyper::body::Incoming;
@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stream::ProgressStream;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -58,9 +58,12 @@ pub fn control_group() -> Option<u32> {
 struct Shared {
     handles: ServerHandles,
     config: ServerConfig,
-    rate: CallRate,
+    calls: Rate,
+    arrivals: Rate,
     stopping: watch::Receiver<bool>,
     openapi: bytes::Bytes,
+    /// What a connection gets that is refused.
+    refusal: Vec<u8>,
 }
 
 /// One connection: who is at the other end, and its place in the table.
@@ -92,9 +95,10 @@ impl Shared {
 pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerConfig, stop: impl Future<Output = ()> + Send) {
     let (stop_sender, stopping) = watch::channel(false);
     let connections = Connections::new(config.limits);
-    let rate = CallRate::new(config.limits.calls_per_second);
+    let (calls, arrivals) = (Rate::new(config.limits.calls_per_second), Rate::new(config.limits.connections_per_second));
     let openapi = serde_json::to_vec_pretty(&crate::openapi::document()).unwrap_or_default().into();
-    let shared = Arc::new(Shared { handles, config, rate, stopping, openapi });
+    let refusal = dispatch::raw_problem(&Problem::new(ProblemCode::TooManyConnections));
+    let shared = Arc::new(Shared { handles, config, calls, arrivals, stopping, openapi, refusal });
     let router = dispatch::router(&shared);
     let mut tasks = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
@@ -125,17 +129,18 @@ fn admit(
     router: &axum::Router,
     tasks: &mut JoinSet<()>,
 ) {
-    let caller = match peer::identify(&stream) {
+    // The cheapest question first: a flood must cost little.
+    let arrived = peer::user(&stream).map(|uid| shared.arrivals.take(uid, Instant::now()));
+    let caller = match arrived.and_then(|in_time| if in_time { peer::identify(&stream).map(Some) } else { Ok(None) }) {
         Ok(caller) => caller,
         Err(error) => {
             tracing::warn!(%error, "local caller cannot be identified; refused");
             return;
         }
     };
-    let rank = shared.rank(&caller);
-    let Some(slot) = connections.admit(caller.uid, rank) else {
-        tracing::debug!(uid = caller.uid, "too many local connections; refused");
-        let _ = stream.try_write(&dispatch::raw_problem(&Problem::new(ProblemCode::TooManyConnections)));
+    let place = caller.and_then(|caller| Some((connections.admit(caller.uid, shared.rank(&caller))?, caller)));
+    let Some((slot, caller)) = place else {
+        let _ = stream.try_write(&shared.refusal);
         return;
     };
     tasks.spawn(converse(stream, Connection { caller, slot }, Arc::clone(shared), router.clone()));
@@ -188,7 +193,7 @@ async fn answer(
     if request.headers().contains_key(http::header::ORIGIN) {
         return Ok(dispatch::problem(&Problem::with_detail(ProblemCode::NotAllowed, "requests of web pages are refused")));
     }
-    if !shared.rate.take(uid, std::time::Instant::now()) {
+    if !shared.calls.take(uid, Instant::now()) {
         sleep(limits.penalty).await;
         return Ok(dispatch::problem(&Problem::new(ProblemCode::TooManyRequests)));
     }

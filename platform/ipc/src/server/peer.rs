@@ -9,6 +9,14 @@ use tokio::net::UnixStream;
 /// More supplementary groups than any real user has; `NGROUPS_MAX` is 65536, which one connection must not cost us.
 const MOST_GROUPS: usize = 1024;
 
+/// The peer's user alone, which costs one call of the kernel: enough to refuse a flood.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn user(stream: &UnixStream) -> io::Result<u32> {
+    stream.peer_cred().map(|credentials| credentials.uid())
+}
+
 /// The peer's user, group, process and supplementary groups at the time of its `connect`.
 ///
 /// # Errors

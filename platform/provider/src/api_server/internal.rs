@@ -48,7 +48,11 @@ pub(super) async fn peers(
     Ok(Json(app.store.feed(since, now()).await?))
 }
 
-pub(super) async fn heartbeat(State(app): State<Arc<App>>, Gateway(id): Gateway, Json(beat): Json<Heartbeat>) -> Result<StatusCode, Refusal> {
+pub(super) async fn heartbeat(
+    State(app): State<Arc<App>>,
+    Gateway(id): Gateway,
+    Json(beat): Json<Heartbeat>,
+) -> Result<StatusCode, Refusal> {
     app.store.heartbeat(&id, &beat, now()).await?;
     if !beat.used_keys.is_empty() {
         app.notify_gateways();

@@ -155,7 +155,13 @@ pub struct Caller {
 
 /// The token of an `Authorization: Bearer` header.
 fn bearer(parts: &Parts) -> Option<&str> {
-    parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str)?.ok()?.strip_prefix("Bearer ").filter(|token| token.len() <= 128)
+    parts
+        .headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::to_str)?
+        .ok()?
+        .strip_prefix("Bearer ")
+        .filter(|token| token.len() <= 128)
 }
 
 impl FromRequestParts<Arc<App>> for Caller {

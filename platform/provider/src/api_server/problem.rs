@@ -24,7 +24,8 @@ pub struct Refusal {
 impl Refusal {
     pub(super) const NOT_FOUND: Self = Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address");
     pub(super) const UNAUTHORIZED: Self = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "This needs a valid token");
-    pub(super) const INVALID: Self = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "A field of the request cannot be used");
+    pub(super) const INVALID: Self =
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "A field of the request cannot be used");
     pub(super) const CREDENTIALS: Self =
         Self::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "The account number or password is wrong");
     pub(super) const UNAVAILABLE: Self =
@@ -46,7 +47,9 @@ impl Refusal {
             StatusCode::NOT_FOUND => Self::NOT_FOUND,
             StatusCode::METHOD_NOT_ALLOWED => Self::new(status, "method_not_allowed", "This address does not take this method"),
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "The request is too large"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::new(status, "unsupported_media_type", "The body must be application/json"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                Self::new(status, "unsupported_media_type", "The body must be application/json")
+            }
             StatusCode::UNPROCESSABLE_ENTITY => Self::INVALID,
             _ if status.is_client_error() => Self::new(status, "bad_request", "The request cannot be read"),
             _ => Self::INTERNAL,
@@ -75,9 +78,11 @@ impl From<Refused> for Refusal {
             Refused::AccountExpired => Self::new(StatusCode::FORBIDDEN, "account_expired", "The account has expired"),
             Refused::TokenExpired => Self::new(StatusCode::UNAUTHORIZED, "token_expired", "The token is unknown or has expired"),
             Refused::SessionRevoked => Self::new(StatusCode::UNAUTHORIZED, "session_revoked", "The session was ended"),
-            Refused::DeviceLimit => {
-                Self::new(StatusCode::CONFLICT, "device_limit_reached", "The account has its maximum number of devices; see /v1/devices")
-            }
+            Refused::DeviceLimit => Self::new(
+                StatusCode::CONFLICT,
+                "device_limit_reached",
+                "The account has its maximum number of devices; see /v1/devices",
+            ),
             Refused::KeyInUse => Self::new(StatusCode::CONFLICT, "public_key_in_use", "This key belongs to another device"),
             Refused::IdempotencyReuse => {
                 Self::new(StatusCode::CONFLICT, "idempotency_key_reused", "This idempotency key was used for another request")

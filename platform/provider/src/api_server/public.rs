@@ -1,10 +1,10 @@
 //! What anybody may ask: the list and its signature, loads, how we see the caller, health, and the description of the API.
 
 use super::{App, Peer, Refusal, now};
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use hamn_api::{IpAnswer, Loads};
 use std::sync::Arc;
 use time::OffsetDateTime;

@@ -73,7 +73,8 @@ pub async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Router) {
 
 async fn connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, router: Router) -> Result<()> {
     stream.set_nodelay(true).context("set nodelay")?;
-    let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await.context("wait for the handshake")?.context("handshake")?;
+    let stream =
+        tokio::time::timeout(PATIENCE, tls.accept(stream)).await.context("wait for the handshake")?.context("handshake")?;
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request.map(Body::new))

@@ -38,7 +38,10 @@ pub(super) async fn login(
     lock(&app.logins).take(peer.ip()).map_err(Refusal::rate_limited)?;
     let number = Zeroizing::new(login.account);
     let password = login.password.map(Zeroizing::new);
-    if number.len() != 16 || !number.bytes().all(|b| b.is_ascii_digit()) || password.as_ref().is_some_and(|password| password.len() > 1024) {
+    if number.len() != 16
+        || !number.bytes().all(|b| b.is_ascii_digit())
+        || password.as_ref().is_some_and(|password| password.len() > 1024)
+    {
         return Err(Refusal::CREDENTIALS);
     }
     let account = app.store.account_by_number(&number).await?;
@@ -57,7 +60,10 @@ pub(super) async fn login(
     Ok((StatusCode::CREATED, answer(&app.store.start_session(&account, now()).await?)))
 }
 
-pub(super) async fn refresh(State(app): State<Arc<App>>, Json(body): Json<Refresh>) -> Result<(StatusCode, Json<Value>), Refusal> {
+pub(super) async fn refresh(
+    State(app): State<Arc<App>>,
+    Json(body): Json<Refresh>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
     let token = Zeroizing::new(body.refresh_token);
     Ok((StatusCode::CREATED, answer(&app.store.refresh_session(&token, now()).await?)))
 }

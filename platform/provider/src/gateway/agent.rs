@@ -66,12 +66,18 @@ pub(super) struct Agent {
 
 impl Agent {
     /// Starts with what the snapshot on disk says; a missing or damaged one means no devices.
-    pub(super) async fn new(server: WireGuardServer, exits: Vec<ExitSpec>, state_dir: &Path, reports: mpsc::Sender<Report>) -> Result<Self> {
+    pub(super) async fn new(
+        server: WireGuardServer,
+        exits: Vec<ExitSpec>,
+        state_dir: &Path,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<Self> {
         private_dir(state_dir)?;
         let snapshot_path = state_dir.join("peers.json");
         let (devices, keys, taken_over) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let mut agent = Self { server, exits, snapshot_path, reports, devices, keys, taken_over };
-        let known = std::fs::read(&agent.snapshot_path).ok().and_then(|bytes| serde_json::from_slice::<Vec<FeedPeer>>(&bytes).ok());
+        let known =
+            std::fs::read(&agent.snapshot_path).ok().and_then(|bytes| serde_json::from_slice::<Vec<FeedPeer>>(&bytes).ok());
         if let Some(peers) = known {
             agent.apply(Feed { revision: 0, full: true, peers, removed: Vec::new() }).await?;
         }
@@ -79,7 +85,12 @@ impl Agent {
     }
 
     /// Works until `stop` resolves and gives the server back.
-    pub(super) async fn run(mut self, mut feed: mpsc::Receiver<Feed>, ready: oneshot::Sender<()>, stop: impl Future<Output = ()>) -> WireGuardServer {
+    pub(super) async fn run(
+        mut self,
+        mut feed: mpsc::Receiver<Feed>,
+        ready: oneshot::Sender<()>,
+        stop: impl Future<Output = ()>,
+    ) -> WireGuardServer {
         let started = Instant::now();
         let mut ready = Some(ready);
         let mut poll = interval(KEY_CHANGE_POLL);
@@ -125,7 +136,8 @@ impl Agent {
             self.taken_over.remove(key);
         }
         self.keys = wanted;
-        let changed: Vec<FeedPeer> = self.devices.values().filter(|peer| before.get(&peer.device) != Some(*peer)).cloned().collect();
+        let changed: Vec<FeedPeer> =
+            self.devices.values().filter(|peer| before.get(&peer.device) != Some(*peer)).cloned().collect();
         for peer in &changed {
             self.admit(peer).await?;
         }
@@ -163,8 +175,14 @@ impl Agent {
         if waiting.is_empty() {
             return;
         }
-        let shaken: BTreeSet<PublicKey> =
-            self.server.peers().await.into_iter().filter(|peer| peer.last_handshake_age_ms.is_some()).map(|peer| peer.key).collect();
+        let shaken: BTreeSet<PublicKey> = self
+            .server
+            .peers()
+            .await
+            .into_iter()
+            .filter(|peer| peer.last_handshake_age_ms.is_some())
+            .map(|peer| peer.key)
+            .collect();
         for peer in waiting {
             let Some(new) = peer.keys.iter().find(|key| key.current && shaken.contains(&key.public_key)) else { continue };
             self.taken_over.insert(new.public_key);

@@ -101,7 +101,8 @@ impl GatewayConfig {
             list_keys: Vec::new(),
         };
         let limits = Limits { total, ..Limits::default() };
-        Channel::new(&config, Token::new(self.token.clone()), limits, MAX_FEED, Arc::new(|_| Ok(()))).context("prepare the way to the API")
+        Channel::new(&config, Token::new(self.token.clone()), limits, MAX_FEED, Arc::new(|_| Ok(())))
+            .context("prepare the way to the API")
     }
 }
 
@@ -110,7 +111,12 @@ impl GatewayConfig {
 ///
 /// # Errors
 /// When the interface, the firewall or the resolver cannot be set up.
-pub async fn run(config: GatewayConfig, state_dir: &Path, ready: oneshot::Sender<()>, stop: impl Future<Output = ()>) -> Result<()> {
+pub async fn run(
+    config: GatewayConfig,
+    state_dir: &Path,
+    ready: oneshot::Sender<()>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
     let inside = [IpNet::new(IpAddr::from(TUNNEL_V4), 16), IpNet::new(IpAddr::from(TUNNEL_V6), 64)];
     let addresses = inside.into_iter().collect::<Result<Vec<_>, _>>().context("address the tunnel")?;
     let server = WireGuardServer::start(ServerOptions {

@@ -91,7 +91,12 @@ pub(super) async fn set_exits(exits: &[ExitSpec], peers: impl Iterator<Item = &F
 
 fn exit_elements<'a>(exits: &[ExitSpec], peers: impl Iterator<Item = &'a FeedPeer>) -> Result<String> {
     let mut text = String::new();
-    for name in ["map inet hamn_gateway exit4", "map inet hamn_gateway exit6", "set inet hamn_gateway no6", "set inet hamn_gateway exit6_users"] {
+    for name in [
+        "map inet hamn_gateway exit4",
+        "map inet hamn_gateway exit6",
+        "set inet hamn_gateway no6",
+        "set inet hamn_gateway exit6_users",
+    ] {
         writeln!(text, "flush {name}")?;
     }
     for peer in peers {
@@ -164,7 +169,10 @@ mod tests {
         let elements: Vec<&str> = text.lines().filter(|line| line.starts_with("add")).collect();
         assert_eq!(
             elements,
-            ["add element inet hamn_gateway exit4 { 10.64.0.10 : 198.51.100.129 }", "add element inet hamn_gateway no6 { fd5a:7e57::a }"]
+            [
+                "add element inet hamn_gateway exit4 { 10.64.0.10 : 198.51.100.129 }",
+                "add element inet hamn_gateway no6 { fd5a:7e57::a }"
+            ]
         );
     }
 }

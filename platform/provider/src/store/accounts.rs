@@ -62,7 +62,13 @@ impl AccountRow {
     pub fn public(&self, now: i64) -> hamn_api::Account {
         let paid_until = OffsetDateTime::from_unix_timestamp(self.paid_until).ok().and_then(|time| time.format(&Rfc3339).ok());
         let status = if self.expired(now) { "expired" } else { "active" }.to_owned();
-        hamn_api::Account { id: self.id.clone(), status, paid_until, device_limit: self.device_limit, addons: self.addons.clone() }
+        hamn_api::Account {
+            id: self.id.clone(),
+            status,
+            paid_until,
+            device_limit: self.device_limit,
+            addons: self.addons.clone(),
+        }
     }
 
     /// Compares a password; slow on purpose, so call it off the executor's threads. An account without one accepts any.
@@ -109,10 +115,11 @@ impl Store {
     /// # Errors
     /// `InvalidCredentials` when there is none.
     pub async fn account_by_number(&self, number: &str) -> Result<AccountRow, Refused> {
-        let row = sqlx::query("SELECT id AS account_id,paid_until,password_hash,device_limit,addons FROM account WHERE number_hash=?")
-            .bind(token_hash(number))
-            .fetch_optional(&self.pool)
-            .await?;
+        let row =
+            sqlx::query("SELECT id AS account_id,paid_until,password_hash,device_limit,addons FROM account WHERE number_hash=?")
+                .bind(token_hash(number))
+                .fetch_optional(&self.pool)
+                .await?;
         AccountRow::read(&row.ok_or(Refused::InvalidCredentials)?)
     }
 

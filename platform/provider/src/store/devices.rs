@@ -27,20 +27,33 @@ impl Store {
     ///
     /// # Errors
     /// `AccountExpired`, `DeviceLimit`, `KeyInUse`, `IdempotencyReuse`, `PoolEmpty`.
-    pub async fn add_device(&self, account: &AccountRow, new: &NewDevice, idempotency_key: Option<&str>, now: i64) -> Result<Device, Refused> {
+    pub async fn add_device(
+        &self,
+        account: &AccountRow,
+        new: &NewDevice,
+        idempotency_key: Option<&str>,
+        now: i64,
+    ) -> Result<Device, Refused> {
         if account.expired(now) {
             return Err(Refused::AccountExpired);
         }
         let mut tx = self.write().await?;
         if let Some(key) = idempotency_key {
-            let row = sqlx::query(concat_device(" AND d.idempotency_key=?")).bind(&account.id).bind(key).fetch_optional(&mut *tx).await?;
+            let row = sqlx::query(concat_device(" AND d.idempotency_key=?"))
+                .bind(&account.id)
+                .bind(key)
+                .fetch_optional(&mut *tx)
+                .await?;
             if let Some(row) = row {
                 let device = read_device(&row)?;
                 return if device.wg_public_key == new.wg_public_key { Ok(device) } else { Err(Refused::IdempotencyReuse) };
             }
         }
-        let count: u32 =
-            sqlx::query("SELECT count(*) AS n FROM device WHERE account_id=?").bind(&account.id).fetch_one(&mut *tx).await?.try_get("n")?;
+        let count: u32 = sqlx::query("SELECT count(*) AS n FROM device WHERE account_id=?")
+            .bind(&account.id)
+            .fetch_one(&mut *tx)
+            .await?
+            .try_get("n")?;
         if count >= account.device_limit {
             return Err(Refused::DeviceLimit);
         }
@@ -93,7 +106,8 @@ impl Store {
     /// `DeviceNotFound`.
     pub async fn remove_device(&self, account: &AccountRow, id: &str) -> Result<(), Refused> {
         let mut tx = self.write().await?;
-        let done = sqlx::query("DELETE FROM device WHERE id=? AND account_id=?").bind(id).bind(&account.id).execute(&mut *tx).await?;
+        let done =
+            sqlx::query("DELETE FROM device WHERE id=? AND account_id=?").bind(id).bind(&account.id).execute(&mut *tx).await?;
         if done.rows_affected() == 0 {
             return Err(Refused::DeviceNotFound);
         }
@@ -115,7 +129,11 @@ impl Store {
             return Ok(before);
         }
         sqlx::query("DELETE FROM device_key WHERE device_id=? AND expires_at IS NOT NULL").bind(id).execute(&mut *tx).await?;
-        sqlx::query("UPDATE device_key SET expires_at=? WHERE device_id=?").bind(now.saturating_add(OVERLAP_S)).bind(id).execute(&mut *tx).await?;
+        sqlx::query("UPDATE device_key SET expires_at=? WHERE device_id=?")
+            .bind(now.saturating_add(OVERLAP_S))
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
         insert_key(&mut tx, id, key).await?;
         sqlx::query("UPDATE device SET rotated_at=? WHERE id=?").bind(now).bind(id).execute(&mut *tx).await?;
         changed(&mut tx, id).await?;

@@ -73,11 +73,13 @@ impl Store {
     /// # Errors
     /// `Backend`.
     pub async fn set_gateway_token(&self, id: &str, hash: &[u8]) -> Result<(), Refused> {
-        sqlx::query("INSERT INTO gateway(id,token_hash) VALUES(?,?) ON CONFLICT(id) DO UPDATE SET token_hash=excluded.token_hash")
-            .bind(id)
-            .bind(hash)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO gateway(id,token_hash) VALUES(?,?) ON CONFLICT(id) DO UPDATE SET token_hash=excluded.token_hash",
+        )
+        .bind(id)
+        .bind(hash)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -86,7 +88,12 @@ impl Store {
     /// # Errors
     /// `Backend`.
     pub async fn is_gateway(&self, id: &str, hash: &[u8]) -> Result<bool, Refused> {
-        Ok(sqlx::query("SELECT 1 FROM gateway WHERE id=? AND token_hash=?").bind(id).bind(hash).fetch_optional(&self.pool).await?.is_some())
+        Ok(sqlx::query("SELECT 1 FROM gateway WHERE id=? AND token_hash=?")
+            .bind(id)
+            .bind(hash)
+            .fetch_optional(&self.pool)
+            .await?
+            .is_some())
     }
 
     /// The newest revision.
@@ -104,7 +111,9 @@ impl Store {
     pub async fn feed(&self, since: i64, now: i64) -> Result<Feed, Refused> {
         // One read transaction: revision and peers belong together.
         let mut tx = self.pool.begin().await?;
-        let row = sqlx::query("SELECT coalesce(max(rev),0) AS newest, coalesce(min(rev),0) AS oldest FROM change").fetch_one(&mut *tx).await?;
+        let row = sqlx::query("SELECT coalesce(max(rev),0) AS newest, coalesce(min(rev),0) AS oldest FROM change")
+            .fetch_one(&mut *tx)
+            .await?;
         let (revision, oldest): (i64, i64) = (row.try_get("newest")?, row.try_get("oldest")?);
         let full = since <= 0 || since > revision || since.saturating_add(1) < oldest;
         let rows = sqlx::query(
@@ -162,7 +171,10 @@ impl Store {
                 .await?;
             let Some(row) = row else { continue };
             let device: String = row.try_get("device_id")?;
-            let gone = sqlx::query("DELETE FROM device_key WHERE device_id=? AND expires_at IS NOT NULL").bind(&device).execute(&mut *tx).await?;
+            let gone = sqlx::query("DELETE FROM device_key WHERE device_id=? AND expires_at IS NOT NULL")
+                .bind(&device)
+                .execute(&mut *tx)
+                .await?;
             if gone.rows_affected() > 0 {
                 changed(&mut tx, &device).await?;
             }
@@ -175,7 +187,9 @@ impl Store {
     /// # Errors
     /// `Backend`.
     pub async fn loads(&self, now: i64) -> Result<BTreeMap<String, hamn_api::ServerLoad>, Refused> {
-        let rows = sqlx::query("SELECT id,seen_at,load_pct,throughput_bps FROM gateway WHERE seen_at IS NOT NULL").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT id,seen_at,load_pct,throughput_bps FROM gateway WHERE seen_at IS NOT NULL")
+            .fetch_all(&self.pool)
+            .await?;
         let mut loads = BTreeMap::new();
         for row in rows {
             let silent = row.try_get::<i64, _>("seen_at")?.saturating_add(30) < now;

@@ -75,7 +75,11 @@ impl Store {
                 tx.commit().await?;
                 return Err(Refused::SessionRevoked);
             }
-            sqlx::query("DELETE FROM token WHERE session_id=? AND generation=?").bind(&session).bind(latest).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM token WHERE session_id=? AND generation=?")
+                .bind(&session)
+                .bind(latest)
+                .execute(&mut *tx)
+                .await?;
         }
         let next = own.saturating_add(1);
         sqlx::query("UPDATE token SET replaced_at=coalesce(replaced_at,?) WHERE hash=?")
@@ -138,7 +142,12 @@ impl Store {
     }
 }
 
-async fn issue(tx: &mut Transaction<'static, Sqlite>, session: &str, generation: i64, now: i64) -> Result<(String, String), Refused> {
+async fn issue(
+    tx: &mut Transaction<'static, Sqlite>,
+    session: &str,
+    generation: i64,
+    now: i64,
+) -> Result<(String, String), Refused> {
     let tokens = (random_token("at"), random_token("rt"));
     for (kind, token, life) in [("access", &tokens.0, ACCESS_S), ("refresh", &tokens.1, REFRESH_S)] {
         sqlx::query("INSERT INTO token(hash,session_id,kind,generation,expires_at) VALUES(?,?,?,?,?)")

@@ -52,10 +52,16 @@ async fn the_sixth_wrong_login_is_limited_and_the_client_then_waits_by_itself() 
     let provider = Provider::start().await;
     let client = provider.client();
     for _ in 0..5 {
-        assert_eq!(code(&client.login(&credentials("9999999999999999", None), "linux").await.unwrap_err()), "invalid_credentials");
+        assert_eq!(
+            code(&client.login(&credentials("9999999999999999", None), "linux").await.unwrap_err()),
+            "invalid_credentials"
+        );
     }
     let error = client.login(&credentials(DEMO, None), "linux").await.unwrap_err();
-    assert!(matches!(&error, ApiError::Problem(problem) if problem.status == 429 && problem.retry_after_s.is_some()), "{error:?}");
+    assert!(
+        matches!(&error, ApiError::Problem(problem) if problem.status == 429 && problem.retry_after_s.is_some()),
+        "{error:?}"
+    );
     assert!(matches!(client.login(&credentials(DEMO, None), "linux").await.unwrap_err(), ApiError::Throttled { .. }));
 }
 
@@ -170,7 +176,8 @@ fn gateway_token(provider: &Provider) -> String {
 }
 
 async fn feed(provider: &Provider, token: &str, since: i64) -> Feed {
-    let (status, _, body) = provider.call("GET", &format!("/internal/v1/gateways/vpn05/peers?since={since}"), Some(token), "").await;
+    let (status, _, body) =
+        provider.call("GET", &format!("/internal/v1/gateways/vpn05/peers?since={since}"), Some(token), "").await;
     assert_eq!(status, 200, "{body}");
     serde_json::from_value(body).unwrap()
 }
@@ -231,8 +238,11 @@ async fn gateways_hear_of_revocation_and_expiry_at_once() {
     provider.app.store.set_paid_until(DEMO, now + 1, now).await.unwrap();
     assert!(provider.app.store.sweep(now + 2).await.unwrap());
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(feed(&provider, &token, moved.revision).await.removed, [kept.id.clone()]);
-    assert_eq!(client.add_device(wireguard_key(), "x", "linux", "x").await.unwrap_err().block_reason(), BlockReason::AccountExpired);
+    assert_eq!(feed(&provider, &token, moved.revision).await.removed, std::slice::from_ref(&kept.id));
+    assert_eq!(
+        client.add_device(wireguard_key(), "x", "linux", "x").await.unwrap_err().block_reason(),
+        BlockReason::AccountExpired
+    );
     // Paid again: back.
     provider.app.store.set_paid_until(DEMO, now + 1000, now).await.unwrap();
     assert_eq!(feed(&provider, &token, 0).await.peers[0].device, kept.id);

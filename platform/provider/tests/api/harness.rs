@@ -33,7 +33,8 @@ impl Provider {
 
     pub async fn with(change: impl FnOnce(&mut InitOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (public, internal) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let (public, internal) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let (address, internal_address) = (public.local_addr().unwrap(), internal.local_addr().unwrap());
         let mut options = InitOptions { api_addresses: vec![address], internal_address, ..InitOptions::default() };
         change(&mut options);
@@ -94,8 +95,9 @@ impl Provider {
         let auth = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let length = body.len();
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n{auth}{kind}Content-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n{auth}{kind}Content-Length: {length}\r\n\r\n{body}"
+        );
         let address = if path.starts_with("/internal") { self.internal } else { self.address };
         let answer = self.raw(address, request.as_bytes()).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -117,7 +119,10 @@ pub fn wireguard_key() -> hamn_core::key::PublicKey {
 }
 
 /// A TLS server that gives each connection, after its request's head was read, to `answer`.
-pub async fn hostile<F>(acceptor: TlsAcceptor, answer: impl Fn(TlsStream<TcpStream>, String) -> F + Send + Sync + 'static) -> (SocketAddr, JoinSet<()>)
+pub async fn hostile<F>(
+    acceptor: TlsAcceptor,
+    answer: impl Fn(TlsStream<TcpStream>, String) -> F + Send + Sync + 'static,
+) -> (SocketAddr, JoinSet<()>)
 where
     F: Future<Output = ()> + Send + 'static,
 {

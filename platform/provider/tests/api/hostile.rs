@@ -93,9 +93,12 @@ async fn endless_and_compressed_bodies_are_cut_off() {
     let bomb = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00".to_vec();
     let heads = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'x'; 100_000], b"\r\n\r\n"].concat();
     let many = [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"a: b\r\n".repeat(100), b"\r\n"].concat();
-    for (answer, codes) in
-        [(huge, ["too_big", "broken_answer"]), (bomb, ["compressed", ""]), (heads, ["too_big", ""]), (many, ["too_big", "broken_answer"])]
-    {
+    for (answer, codes) in [
+        (huge, ["too_big", "broken_answer"]),
+        (bomb, ["compressed", ""]),
+        (heads, ["too_big", ""]),
+        (many, ["too_big", "broken_answer"]),
+    ] {
         let (address, _tasks) = canned(provider.acceptor(), answer).await;
         let error = loads_error(&provider, address).await;
         assert!(codes.contains(&error.code()), "{error}");
@@ -118,9 +121,16 @@ async fn garbage_is_a_typed_error() {
         deep,
     ] {
         let (address, _tasks) = canned(provider.acceptor(), ok("application/json", &body)).await;
-        assert_eq!(loads_error(&provider, address).await, ApiError::NotJson, "{:?}", String::from_utf8_lossy(&body[..body.len().min(40)]));
+        assert_eq!(
+            loads_error(&provider, address).await,
+            ApiError::NotJson,
+            "{:?}",
+            String::from_utf8_lossy(&body[..body.len().min(40)])
+        );
     }
-    for answer in [&b"nonsense\r\n\r\n"[..], b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", b"HTTP/1.1 999999 X\r\n\r\n"] {
+    for answer in
+        [&b"nonsense\r\n\r\n"[..], b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", b"HTTP/1.1 999999 X\r\n\r\n"]
+    {
         let (address, _tasks) = canned(provider.acceptor(), answer.to_vec()).await;
         assert_eq!(loads_error(&provider, address).await, ApiError::Broken, "{:?}", String::from_utf8_lossy(answer));
     }
@@ -136,7 +146,12 @@ async fn redirects_are_never_followed() {
         async {}
     })
     .await;
-    for target in [format!("https://{good}/v1/loads"), "http://127.0.0.1/".to_owned(), "file:///etc/passwd".to_owned(), "/v1/loads".to_owned()] {
+    for target in [
+        format!("https://{good}/v1/loads"),
+        "http://127.0.0.1/".to_owned(),
+        "file:///etc/passwd".to_owned(),
+        "/v1/loads".to_owned(),
+    ] {
         for status in [301, 302, 303, 307, 308] {
             let answer = format!("HTTP/1.1 {status} Moved\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
             let (address, _tasks) = canned(provider.acceptor(), answer.into_bytes()).await;
@@ -174,7 +189,10 @@ fn acceptor(provider: &Provider, about: &Certificate<'_>) -> TlsAcceptor {
         .with_protocol_versions(about.versions)
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
         .unwrap();
     TlsAcceptor::from(Arc::new(config))
 }
@@ -182,7 +200,13 @@ fn acceptor(provider: &Provider, about: &Certificate<'_>) -> TlsAcceptor {
 #[tokio::test]
 async fn foreign_expired_and_old_tls_is_refused_and_never_answered_in_the_clear() {
     let provider = Provider::start().await;
-    let good = Certificate { name: "api.sandbox.test", from: -1, until: 1, signed_by_provider: true, versions: &[&rustls::version::TLS13] };
+    let good = Certificate {
+        name: "api.sandbox.test",
+        from: -1,
+        until: 1,
+        signed_by_provider: true,
+        versions: &[&rustls::version::TLS13],
+    };
     let cases = [
         ("expired", Certificate { from: -9, until: -1, ..good }, Some(true)),
         ("not yet valid", Certificate { from: 1, until: 9, ..good }, Some(true)),

@@ -70,7 +70,8 @@ async fn one_bad_server_costs_only_itself() {
 /// A server that hands out any list with any signature.
 async fn serving(provider: &Provider, bytes: Vec<u8>, minisig: String) -> (std::net::SocketAddr, tokio::task::JoinSet<()>) {
     hostile(provider.acceptor(), move |mut stream, request| {
-        let answer = if request.contains("minisig") { ok("text/plain", minisig.as_bytes()) } else { ok("application/json", &bytes) };
+        let answer =
+            if request.contains("minisig") { ok("text/plain", minisig.as_bytes()) } else { ok("application/json", &bytes) };
         async move {
             let _ = stream.write_all(&answer).await;
             let _ = stream.shutdown().await;
@@ -216,7 +217,10 @@ async fn the_minisign_program_accepts_the_signature() {
     let provider = Provider::start().await;
     let key = std::fs::read_to_string(provider.path().join("offline/list.pub")).unwrap();
     let check = |file: &str| {
-        let output = std::process::Command::new("minisign").args(["-V", "-P", key.trim(), "-m", file]).current_dir(provider.path()).output();
+        let output = std::process::Command::new("minisign")
+            .args(["-V", "-P", key.trim(), "-m", file])
+            .current_dir(provider.path())
+            .output();
         output.expect("minisign is installed").status.success()
     };
     assert!(check("servers.json"));

@@ -1,88 +1,162 @@
-//! What `cargo xtask bench` measures. Ratios within one run mean something; absolute numbers belong to the machine.
+//! What `cargo xtask bench` measures. Every part says why when it could not measure something; nothing is left out silently.
+//!
+//! All tunnels end at the same gateway program and run in the same laboratory in one run, one after the other in turn,
+//! so that ratios mean something even when the machine is busy with other things.
 
-pub mod lists;
+pub mod clients;
+pub mod connect;
+pub mod gateway;
+pub mod idle;
+pub mod list;
 pub mod process;
-pub mod rival;
+pub mod report;
+pub mod stats;
+pub mod status;
+pub mod swap;
 pub mod throughput;
 
-use crate::wait::s;
-use crate::world::World;
-use anyhow::{Context, Result};
-use hamn_provider::sandbox::address as at;
-use serde_json::{Value, json};
+use crate::bench::clients::{Client, Clients};
+use crate::bench::report::{Missing, Report};
+use crate::world::{Setup, World};
+use anyhow::{Context, Result, anyhow};
+use hamn_provider::sandbox::Host;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-/// Percentiles of a series in milliseconds.
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Connects of each kind.
+    pub connects: usize,
+    /// Throughput rounds of each client and direction.
+    pub rounds: usize,
+    /// How long one throughput round counts.
+    pub window: Duration,
+    /// Firewall swaps with and without load, each.
+    pub swaps: usize,
+    /// How long the idle helper is watched, each time.
+    pub idle: Duration,
+    /// Runs of `hamn status`.
+    pub statuses: usize,
+    /// Times the list of servers is read.
+    pub lists: usize,
+}
+
+impl Plan {
+    /// For the README.
+    pub const FULL: Self = Self {
+        connects: 20,
+        rounds: 3,
+        window: Duration::from_secs(3),
+        swaps: 500,
+        idle: Duration::from_secs(20),
+        statuses: 200,
+        lists: 20,
+    };
+    /// For a test: everything runs, the numbers mean little.
+    pub const QUICK: Self = Self {
+        connects: 3,
+        rounds: 1,
+        window: Duration::from_millis(700),
+        swaps: 40,
+        idle: Duration::from_secs(2),
+        statuses: 20,
+        lists: 2,
+    };
+}
+
+/// Runs code on a thread of its own inside a host, where programs and sockets belong to that host, and waits for it.
+///
+/// # Errors
+/// When the host is gone, and what the code returns.
+pub fn inside<T: Send + 'static>(host: &Host, name: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (answer, result) = sync_channel(1);
+    let thread = host.thread(name, move || drop(answer.send(work())))?;
+    let result = result.recv();
+    let _ = thread.join();
+    result.map_err(|_| anyhow!("{name} panicked"))?
+}
+
+/// Runs the whole benchmark. `progress` is told what is being measured.
+pub fn run(plan: &Plan, quick: bool, progress: &dyn Fn(&str)) -> Report {
+    let start = Instant::now();
+    let mut report = Report::new(quick);
+    progress("reading a list of 10,000 servers");
+    report.list = keep(&mut report.not_measured, "list of 10,000 servers", list::measure(plan.lists));
+    progress("firewall swaps, alone and under a flood");
+    report.firewall = keep(&mut report.not_measured, "firewall swap", swap::measure(plan.swaps)).unwrap_or_default();
+    progress("building the laboratory");
+    if let Some(world) = laboratory(&mut report.not_measured) {
+        in_the_laboratory(plan, &world, &mut report, progress);
+    }
+    report.took_s = start.elapsed().as_secs_f64();
+    report
+}
+
+/// With everything; or, when Hamn or its provider does not come up, without them, for what can be measured all the same.
+fn laboratory(missing: &mut Vec<Missing>) -> Option<World> {
+    let whole = World::start();
+    if let Some(world) = keep(missing, "everything of Hamn in the laboratory", whole) {
+        return Some(world);
+    }
+    keep(missing, "everything in the laboratory", World::with(Setup { provider: false, helper: false, login: false, ..Setup::default() }))
+}
+
+fn in_the_laboratory(plan: &Plan, world: &World, report: &mut Report, progress: &dyn Fn(&str)) {
+    crate::interrupt::remove_when_interrupted(world.lab.directory());
+    let missing = &mut report.not_measured;
+    let hamn = world.helper_pid().is_ok();
+    let clients = keep(missing, "tunnels", Clients::prepare(world));
+    if hamn {
+        progress("the idle helper, disconnected");
+        report.helper.extend(keep(missing, "helper, idle and disconnected", idle::measure(world, "disconnected", plan.idle)));
+        progress("`hamn status`");
+        report.cli = keep(missing, "`hamn status`", status::measure(world, plan.statuses)).unwrap_or_default();
+    }
+    let Some(clients) = clients else { return };
+    progress("connecting, Hamn and wg-quick in turn");
+    connect::measure(world, &clients, plan.connects, report);
+    if hamn {
+        progress("the idle helper, connected");
+        let connected = clients.up(world, Client::Hamn).and_then(|()| idle::measure(world, "connected", plan.idle));
+        report.helper.extend(keep(&mut report.not_measured, "helper, idle and connected", connected));
+        let _ = clients.down(world, Client::Hamn);
+    }
+    progress("TCP through the tunnels, in turn");
+    throughput::measure(world, &clients, plan, report);
+    if hamn && report.throughput.iter().any(|row| row.client == Client::Hamn.name()) {
+        let after = idle::measure(world, "disconnected, after the transfers", Duration::from_secs(1));
+        report.helper.extend(keep(&mut report.not_measured, "helper after the transfers", after));
+    }
+}
+
+/// Keeps a result, or writes down why there is none.
+pub fn keep<T>(missing: &mut Vec<Missing>, what: &str, result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let words: Vec<char> = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+            let why = match words.len().checked_sub(500).filter(|tail| *tail > 200) {
+                // Programs say what they do first and what went wrong last.
+                Some(tail) => format!("{} … {}", String::from_iter(&words[..200]), String::from_iter(&words[tail..])),
+                None => words.iter().collect(),
+            };
+            missing.push(Missing { what: what.to_owned(), why });
+            None
+        }
+    }
+}
+
+/// Milliseconds of a duration.
 #[must_use]
-pub fn percentiles(mut series: Vec<Duration>) -> Value {
-    series.sort();
-    let at = |percent: usize| {
-        let index = (series.len() * percent / 100).min(series.len().saturating_sub(1));
-        series.get(index).map(|time| (time.as_secs_f64() * 1e5).round() / 100.0)
-    };
-    json!({ "n": series.len(), "p50_ms": at(50), "p95_ms": at(95), "p99_ms": at(99), "max_ms": at(100) })
+pub fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
-/// Command to first byte through the tunnel, `rounds` times.
+/// Turns a condition into a reason.
 ///
 /// # Errors
-/// When a connect fails.
-pub fn connect(world: &World, rounds: usize) -> Result<Value> {
-    let mut series = Vec::new();
-    for _ in 0..rounds {
-        let start = Instant::now();
-        world.connect()?;
-        world.wait_for_exit(at::GATEWAY_V4, s(5)).context("first byte")?;
-        series.push(start.elapsed());
-        world.disconnect()?;
-    }
-    Ok(percentiles(series))
-}
-
-/// How long one swap of the whole ruleset takes, as the helper logs it (apply, read back, compare), while connected.
-///
-/// # Errors
-/// When the helper refuses.
-pub fn firewall_swaps(world: &World, rounds: usize) -> Result<Value> {
-    world.connect()?;
-    let before = swap_times(world)?.len();
-    for round in 0..rounds {
-        // Within the bound of calls per second.
-        let start = Instant::now();
-        world.patch(&json!({ "allow_lan": round % 2 == 0 }))?;
-        std::thread::sleep(Duration::from_millis(30).saturating_sub(start.elapsed()));
-    }
-    world.wait_in_force()?;
-    let series = swap_times(world)?.split_off(before);
-    world.patch(&json!({ "allow_lan": false }))?;
-    world.disconnect()?;
-    Ok(percentiles(series))
-}
-
-fn swap_times(world: &World) -> Result<Vec<Duration>> {
-    let log = std::fs::read_to_string(world.helper_log())?;
-    let number = |line: &str| -> Option<u64> {
-        let rest = line.split_once("took_us")?.1;
-        // Between name and number there may be colour codes of the terminal.
-        let digits: String = rest.chars().skip_while(|c| *c != '=').skip(1).skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
-    };
-    Ok(log.lines().filter(|line| line.contains("policy applied")).filter_map(number).map(Duration::from_micros).collect())
-}
-
-/// `hamn status`, from fork to exit, and the local API alone.
-///
-/// # Errors
-/// When the helper does not answer.
-pub fn status_latency(world: &World, rounds: usize) -> Result<Value> {
-    let (mut cli, mut api) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let start = Instant::now();
-        world.hamn("status")?.output()?;
-        cli.push(start.elapsed());
-        let start = Instant::now();
-        world.status()?;
-        api.push(start.elapsed());
-    }
-    Ok(json!({ "cli": percentiles(cli), "local_api": percentiles(api) }))
+/// When the value is missing.
+pub fn some<T>(value: Option<T>, why: &'static str) -> Result<T> {
+    value.context(why)
 }

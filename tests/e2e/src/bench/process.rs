@@ -1,39 +1,118 @@
-//! What the helper costs: memory, threads, wake-ups.
+//! What `/proc` says about a process: processor time, memory, threads, wake-ups.
 
 use anyhow::{Context, Result};
-use nix::unistd::Pid;
-use serde_json::{Value, json};
-use std::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-fn field(text: &str, name: &str) -> u64 {
-    let line = text.lines().find(|line| line.starts_with(name));
-    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|number| number.parse().ok()).unwrap_or(0)
-}
+/// A process, by its id in our view of `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(pub u32);
 
-/// Context switches of all threads so far: each is a wake-up.
-fn switches(pid: Pid) -> Result<u64> {
-    let mut sum = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("list threads")? {
-        let Ok(text) = std::fs::read_to_string(task?.path().join("status")) else { continue };
-        sum += field(&text, "voluntary_ctxt_switches:");
+impl Process {
+    fn path(self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.0))
     }
-    Ok(sum)
+
+    fn read(self, file: &str) -> Result<String> {
+        let path = self.path(file);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Processor seconds used so far by all threads, dead ones included (10 ms steps).
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn cpu_s(self) -> Result<f64> {
+        let stat = self.read("stat")?;
+        // The name may hold spaces and parentheses; the numbers begin after the last one (proc_pid_stat(5)).
+        let numbers = stat.rsplit_once(')').context("stat without a name")?.1;
+        let mut ticks = numbers.split_whitespace().skip(11);
+        let user: f64 = ticks.next().context("no utime")?.parse()?;
+        let system: f64 = ticks.next().context("no stime")?.parse()?;
+        let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no clock tick")?;
+        Ok((user + system) / f64::from(i32::try_from(hertz)?))
+    }
+
+    fn status_number(self, file: &str, field: &str) -> Result<u64> {
+        let text = self.read(file)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
+        Ok(line.split_whitespace().next().context("an empty field")?.parse()?)
+    }
+
+    /// Resident memory in KiB.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn rss_kib(self) -> Result<u64> {
+        self.status_number("status", "VmRSS:")
+    }
+
+    /// The most resident memory so far, in KiB.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn peak_rss_kib(self) -> Result<u64> {
+        self.status_number("status", "VmHWM:")
+    }
+
+    /// Threads.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn threads(self) -> Result<u64> {
+        self.status_number("status", "Threads:")
+    }
+
+    /// Times that a thread of the process was woken: the voluntary context switches of all threads alive.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn wake_ups(self) -> Result<u64> {
+        let mut sum = 0;
+        for thread in fs::read_dir(self.path("task")).context("list threads")? {
+            let name = thread?.file_name();
+            let file = format!("task/{}/status", name.to_string_lossy());
+            // A thread may end in between.
+            sum += self.status_number(&file, "voluntary_ctxt_switches:").unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// The processes with this program name in a network namespace.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn named(name: &str, network: &Path) -> Result<Vec<Self>> {
+        let wanted = fs::read_link(network).context("read a namespace")?;
+        let all = fs::read_dir("/proc").context("list processes")?.flatten();
+        let ids = all.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).map(Self);
+        let fits = |process: &Self| {
+            process.read("comm").is_ok_and(|comm| comm.trim() == name)
+                && fs::read_link(process.path("ns/net")).is_ok_and(|found| found == wanted)
+        };
+        Ok(ids.filter(fits).collect())
+    }
 }
 
-/// Memory in MiB, threads, and wake-ups per second over `window`.
-///
-/// # Errors
-/// When the process is gone.
-pub fn cost(pid: Pid, window: Duration) -> Result<Value> {
-    // What the last call set in motion shall not count.
-    std::thread::sleep(Duration::from_secs(1));
-    let before = switches(pid)?;
-    std::thread::sleep(window);
-    let wakeups = (switches(pid)? - before) as f64 / window.as_secs_f64();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
-    Ok(json!({
-        "rss_mib": (field(&status, "VmRSS:") as f64 / 102.4).round() / 10.0,
-        "threads": field(&status, "Threads:"),
-        "wakeups_per_s": (wakeups * 10.0).round() / 10.0,
-    }))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_numbers_make_sense() {
+        let me = Process(std::process::id());
+        assert!(me.rss_kib().unwrap() > 500 && me.peak_rss_kib().unwrap() >= me.rss_kib().unwrap() / 2);
+        assert!(me.threads().unwrap() >= 1);
+        let before = me.wake_ups().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(me.wake_ups().unwrap() > before);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let cpu = me.cpu_s().unwrap();
+        while me.cpu_s().unwrap() <= cpu {
+            assert!(std::time::Instant::now() < end, "spinning costs no time");
+        }
+        let name = fs::read_to_string("/proc/self/comm").unwrap();
+        let same = Process::named(name.trim(), Path::new("/proc/self/ns/net")).unwrap();
+        assert!(same.contains(&me) || same.is_empty(), "{same:?}");
+    }
 }

@@ -233,11 +233,12 @@ fn open_for_spoofing(lab: &Lab) {
         lab.client.sh(&format!("ip route add {address}/32 via 10.64.0.254 dev hamn0 onlink"));
     }
     lab.client.sysctl("ipv4/ip_forward", "1");
-    // The kernel turns this on again with forwarding only for redirects; strangers' addresses must stay acceptable.
     for interface in ["all", "eth0", "hamn0"] {
         lab.client.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0");
     }
     lab.inner.sysctl("ipv4/conf/tun0/rp_filter", "0");
+    // The strangers' addresses are also its own.
+    lab.inner.sysctl("ipv4/conf/all/accept_local", "1");
 }
 
 fn receiver(port: u16) -> UdpSocket {

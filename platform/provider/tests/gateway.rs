@@ -159,7 +159,7 @@ mod laboratory {
         let (api, gateway) = (world.api(), world.gateway());
         let (secret, public) = pair();
         let device = world.ask(move |client| async move { client.add_device(public, "laptop", "linux", "one").await.unwrap() });
-        let _tunnel = world.tunnel(&secret, &device);
+        let mut tunnel = world.tunnel(&secret, &device);
         until("the tunnel", Duration::from_secs(10), || world.pings());
         assert_eq!(world.exit(false).as_deref(), Some("198.51.100.1"));
         assert_eq!(world.exit(true).as_deref(), Some("2001:db8:5::1"));
@@ -226,6 +226,8 @@ mod laboratory {
         world.ask(move |client| async move { client.remove_device(&id).await.unwrap() });
         until("the revoked device to be cut off", Duration::from_secs(5), || !world.pings());
         assert_eq!(world.exit(false), None);
+        tunnel.kill().unwrap();
+        tunnel.wait().unwrap();
         end(gateway);
         end(api);
     }

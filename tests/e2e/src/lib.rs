@@ -5,6 +5,7 @@
 pub mod api;
 pub mod bench;
 pub mod binaries;
+pub mod debian_root;
 pub mod interrupt;
 pub mod probe;
 pub mod provider;

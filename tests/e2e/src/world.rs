@@ -148,7 +148,8 @@ impl World {
             if let Some(status) = child.try_wait()? {
                 bail!("the helper ended: {status}");
             }
-            Ok(api.status().ok().map(drop))
+            // Number 0 is the placeholder before the helper has read its files.
+            Ok(api.status().ok().filter(|status| status["sequence"].as_u64() > Some(0)).map(drop))
         });
         self.helper = Some(child);
         up.with_context(|| self.helper_log_tail())

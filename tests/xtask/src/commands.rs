@@ -2,7 +2,7 @@
 
 use crate::build::{cargo, programs, programs_up_to_date, root, target_dir};
 use crate::output::say;
-use crate::system::{BASE, BENCH, TESTS, find, install_missing, with_namespaces};
+use crate::system::{BASE, BENCH, TESTS, find, install_missing, may_install, with_namespaces};
 use anyhow::{Context, Result, bail};
 use pico_args::Arguments;
 use std::ffi::OsString;
@@ -15,10 +15,36 @@ pub fn demo(arguments: Arguments) -> Result<ExitCode> {
     run_program("hamn-demo", arguments.finish())
 }
 
-/// Builds everything and runs `hamn-bench`.
+/// Builds everything for release, gets gotatun's own program to compare with, and runs `hamn-bench`.
 pub fn bench(arguments: Arguments) -> Result<ExitCode> {
     install_missing(&[BASE, BENCH])?;
-    run_program("hamn-bench", arguments.finish())
+    stock_gotatun()?;
+    say("Building for release; the first time this takes some minutes.");
+    let packages = "-p hamn-helper -p hamn-cli -p hamn-provider -p hamn-e2e";
+    if !cargo(&format!("build --release --quiet {packages} --bins"))?.status().context("run cargo")?.success() {
+        bail!("the build failed");
+    }
+    let programs = target_dir()?.join("release");
+    let mut command = with_namespaces(&programs.join("hamn-bench"))?;
+    let status = command.args(arguments.finish()).env("HAMN_BIN_DIR", &programs).status().context("run hamn-bench")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Installs the command-line program of the WireGuard engine that Hamn builds on, of the same version, beside the build.
+/// Without it the benchmark says what it could not measure.
+fn stock_gotatun() -> Result<()> {
+    const VERSION: &str = "0.10.2";
+    let place = target_dir()?.join("bench-tools");
+    if place.join("bin/gotatun").is_file() || !may_install() {
+        return Ok(());
+    }
+    say("Installing gotatun-cli to compare with (once; some minutes).");
+    let mut install = cargo(&format!("install gotatun-cli --version {VERSION} --locked --quiet --root"))?;
+    let installed = install.arg(&place).env_remove("CARGO_TARGET_DIR").status().is_ok_and(|status| status.success());
+    if !installed {
+        say("gotatun-cli could not be installed; its row will be missing.");
+    }
+    Ok(())
 }
 
 fn run_program(name: &str, arguments: Vec<OsString>) -> Result<ExitCode> {
@@ -88,7 +114,9 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
 /// Namespaces need root; the tests' programs are run through sudo when we are not.
 fn tests(nextest: bool, packages: &str) -> Result<Command> {
     let words = if nextest {
-        format!("nextest run --config-file tests/nextest.toml --no-fail-fast --status-level fail --final-status-level slow {packages}")
+        format!(
+            "nextest run --config-file tests/nextest.toml --no-fail-fast --status-level fail --final-status-level slow {packages}"
+        )
     } else {
         format!("test --quiet --no-fail-fast {packages}")
     };
@@ -128,7 +156,8 @@ pub fn package(arguments: Arguments) -> Result<ExitCode> {
     for program in ["hamn", "hamn-helper", "hamn-provider"] {
         std::fs::copy(target.join("release").join(program), stage.join(program)).with_context(|| format!("copy {program}"))?;
     }
-    let copied = Command::new("cp").arg("-r").arg(root()?.join("installers/linux")).arg(root()?.join("LICENSE")).arg(&stage).status()?;
+    let copied =
+        Command::new("cp").arg("-r").arg(root()?.join("installers/linux")).arg(root()?.join("LICENSE")).arg(&stage).status()?;
     let archive = target.join("package").join(format!("{name}.tar.gz"));
     let packed = Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(target.join("package")).arg(&name).status()?;
     if !copied.success() || !packed.success() {

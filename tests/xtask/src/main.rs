@@ -12,7 +12,7 @@ const HELP: &str = "cargo xtask COMMAND
 
   demo [--keep] [--json] [--gui]   see Hamn work, in network namespaces of its own, with an ISP that counts packets
   test [--quick]                   everything that the continuous integration runs; --quick leaves out the slow half
-  bench [--json FILE]              measure, beside wireguard-go in the same topology
+  bench [--quick] [--json FILE]    measure, beside wireguard-go in the same topology; builds for release
   package                          build the release programs and pack them for Linux
   check-cross [--target TRIPLE]    type-check the portable parts for another system
 

@@ -13,6 +13,11 @@ pub fn forbid_installing() {
     NO_INSTALL.store(true, Ordering::Relaxed);
 }
 
+/// False after `--no-install`.
+pub fn may_install() -> bool {
+    !NO_INSTALL.load(Ordering::Relaxed)
+}
+
 /// A program and the Debian package that has it.
 pub type Need = (&'static str, &'static str);
 
@@ -32,7 +37,8 @@ pub const TESTS: &[Need] = &[
     ("faketime", "faketime"),
 ];
 /// What the benchmark needs besides.
-pub const BENCH: &[Need] = &[("wg", "wireguard-tools"), ("wireguard-go", "wireguard-go")];
+pub const BENCH: &[Need] =
+    &[("wg", "wireguard-tools"), ("wireguard-go", "wireguard-go"), ("sysctl", "procps"), ("unshare", "util-linux")];
 
 /// The path of a program, looked up as a shell would, and in the directories for administrators.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -48,13 +54,14 @@ pub fn is_root() -> bool {
 
 /// Installs the packages of all missing programs.
 pub fn install_missing(needs: &[&[Need]]) -> Result<()> {
-    let missing: Vec<Need> = needs.iter().flat_map(|list| list.iter()).filter(|(program, _)| find(program).is_none()).copied().collect();
+    let missing: Vec<Need> =
+        needs.iter().flat_map(|list| list.iter()).filter(|(program, _)| find(program).is_none()).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
     let packages = packages.join(" ");
-    if NO_INSTALL.load(Ordering::Relaxed) || find("apt-get").is_none() {
+    if !may_install() || find("apt-get").is_none() {
         bail!("these packages are missing (Debian's names): {packages}");
     }
     say(&format!("Installing with apt-get: {packages}"));

@@ -29,10 +29,15 @@ impl FromRequestParts<Arc<App>> for Gateway {
     }
 }
 
+/// The revision that the gateway knows; without one it wants everything at once.
 #[derive(Deserialize)]
 pub(super) struct Since {
-    #[serde(default)]
+    #[serde(default = "nothing_known")]
     since: i64,
+}
+
+const fn nothing_known() -> i64 {
+    -1
 }
 
 pub(super) async fn peers(
@@ -42,7 +47,7 @@ pub(super) async fn peers(
 ) -> Result<Json<Feed>, Refusal> {
     let mut changes = app.changes.subscribe();
     let deadline = Instant::now() + LONG_POLL;
-    while since > 0 && app.store.revision().await? == since && Instant::now() < deadline {
+    while since >= 0 && app.store.revision().await? == since && Instant::now() < deadline {
         let _ = timeout(OTHERS, changes.changed()).await;
     }
     Ok(Json(app.store.feed(since, now()).await?))

@@ -58,14 +58,15 @@ impl LoginLimiter {
             if until > now {
                 return Err(until - now);
             }
-            (tries.blocked_until, tries.used, tries.since) = (None, 0, now);
+            (tries.blocked_until, tries.used, tries.since) = (None, 0, until);
         }
-        if now - tries.since > window {
-            // A quiet window is forgiven; the pauses start over.
+        // A quiet window is forgiven; after ten of them the pauses start over.
+        let quiet = now - tries.since;
+        if quiet > window {
             (tries.used, tries.since) = (0, now);
-            if tries.pauses > 0 && now - tries.since > window * 10 {
-                tries.pauses = 0;
-            }
+        }
+        if quiet > window.saturating_mul(10) {
+            tries.pauses = 0;
         }
         if tries.used < most {
             tries.used = tries.used.saturating_add(1);

@@ -26,16 +26,13 @@ const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
 /// Asks the API for changes, for ever. After an error the whole list is asked for again.
 pub(super) async fn follow(api: Channel, id: String, feed: mpsc::Sender<Feed>) {
-    let mut since = 0;
+    // Nothing is known yet; an empty database has revision 0.
+    let mut since = -1;
     let mut pause = Duration::from_millis(250);
     loop {
         match api.get::<Feed>(&format!("/internal/v1/gateways/{id}/peers?since={since}")).await {
             Ok(news) => {
                 pause = Duration::from_millis(250);
-                // An empty database has revision 0: do not ask again at once.
-                if news.revision == 0 {
-                    sleep(Duration::from_secs(1)).await;
-                }
                 since = news.revision;
                 if feed.send(news).await.is_err() {
                     return;
@@ -43,7 +40,7 @@ pub(super) async fn follow(api: Channel, id: String, feed: mpsc::Sender<Feed>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the API does not answer; known devices are not affected");
-                since = 0;
+                since = -1;
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }

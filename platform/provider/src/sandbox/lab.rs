@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -389,7 +389,7 @@ fn configure_client(client: &Host, options: &Options) -> Result<()> {
 fn start_services(lan: &Host, internet: &Host, stop: &Stop) -> Result<(Log<Query>, Log<Query>, Log<Seen>)> {
     let both = |v4, v6, port| [SocketAddr::new(v4, port), SocketAddr::new(v6, port)];
     service::web(internet, stop, &both(WEB_V4, WEB_V6, 80), "the web")?;
-    service::web(lan, stop, &both(LAN_HOST_V4, LAN_HOST_V6, 80), "a printer")?;
+    service::web(lan, stop, &[SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80)], "a printer")?;
     let internet_dns = service::resolver(internet, stop, &both(RESOLVER_V4, RESOLVER_V6, 53))?;
     let lan_dns = service::resolver(lan, stop, &both(LAN_HOST_V4, LAN_HOST_V6, 53))?;
     let observed = service::observer(internet, stop, &both(OBSERVER_V4, OBSERVER_V6, OBSERVER_PORT))?;

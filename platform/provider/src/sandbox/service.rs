@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -298,10 +298,4 @@ pub fn observer(host: &Host, stop: &Stop, addresses: &[SocketAddr]) -> Result<Lo
         let _ = socket.send_to(packet, from);
     })?;
     Ok(log)
-}
-
-/// All IPv4 and IPv6 addresses of a host, for servers that bind the wildcard.
-#[must_use]
-pub fn any(port: u16) -> [SocketAddr; 2] {
-    [SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)]
 }

@@ -5,7 +5,7 @@ use crate::bench::process::Process;
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use hamn_provider::sandbox::HostCommand;
-use hamn_provider::sandbox::address::GATEWAY_SECOND_V4;
+use hamn_provider::sandbox::address::{GATEWAY_SECOND_V4, RESOLVER_V4};
 use serde::Serialize;
 use std::fs;
 use std::net::IpAddr;
@@ -84,7 +84,14 @@ impl Clients {
 
     fn write(&self, client: Client, member: &Member) -> Result<()> {
         let file = self.file(client);
-        fs::write(&file, member.configuration(client == Client::Hamn))?;
+        let more = match client {
+            Client::Hamn => format!("DNS = {RESOLVER_V4}\n"),
+            // wg-quick would call resolvconf.
+            Client::WireGuardGo => String::new(),
+            // gotatun refuses the mark that wg-quick would set afterwards.
+            Client::Gotatun => "FwMark = 51820\n".to_owned(),
+        };
+        fs::write(&file, member.configuration(&more))?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use hamn_core::key::{PublicKey, SecretKey};
 use hamn_core::net::InterfaceName;
 use hamn_provider::keys::wireguard_pair;
 use hamn_provider::sandbox::Lab;
-use hamn_provider::sandbox::address::{GATEWAY_SECOND_V4, GATEWAY_SECOND_V6, GATEWAY_V4, RESOLVER_V4};
+use hamn_provider::sandbox::address::{GATEWAY_SECOND_V4, GATEWAY_SECOND_V6, GATEWAY_V4};
 use hamn_tunnel::wireguard::server::{ServerOptions, WireGuardServer};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -34,12 +34,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// A configuration file for `wg-quick` and for `hamn profile import`.
+    /// A configuration file for `wg-quick` and for `hamn profile import`, with more lines about the interface.
     #[must_use]
-    pub fn configuration(&self, with_dns: bool) -> String {
-        let dns = if with_dns { format!("DNS = {RESOLVER_V4}\n") } else { String::new() };
+    pub fn configuration(&self, more: &str) -> String {
         format!(
-            "[Interface]\nPrivateKey = {}\nAddress = {}, {}\nMTU = {MTU}\n{dns}\n[Peer]\nPublicKey = {}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {GATEWAY_V4}:{PORT}\n",
+            "[Interface]\nPrivateKey = {}\nAddress = {}, {}\nMTU = {MTU}\n{more}\n[Peer]\nPublicKey = {}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {GATEWAY_V4}:{PORT}\n",
             *self.private_key.reveal_base64(),
             self.addresses[0],
             self.addresses[1],

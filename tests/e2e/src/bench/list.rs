@@ -35,9 +35,15 @@ pub fn measure(times: usize) -> Result<ListRows> {
         let start = Instant::now();
         let list = parse(&bytes, &ListRules::default())?;
         parsed.push(millis(start.elapsed()));
-        ensure!(list.list.servers.len() == usize::try_from(SERVERS)?, "{} servers, {:?}", list.list.servers.len(), list.rejected.first());
+        ensure!(
+            list.list.servers.len() == usize::try_from(SERVERS)?,
+            "{} servers, {:?}",
+            list.list.servers.len(),
+            list.rejected.first()
+        );
         let quality = Quality::default();
-        let wishes = Preferences { ipv6: true, near: Some((59.3, 18.1)), avoid: &[], quality: &quality, now_unix_s: 1_800_000_000 };
+        let wishes =
+            Preferences { ipv6: true, near: Some((59.3, 18.1)), avoid: &[], quality: &quality, now_unix_s: 1_800_000_000 };
         let start = Instant::now();
         let choices = select(&list.list, &Loads::default(), &Destination::Best, &wishes, seed)?;
         chosen.push(millis(start.elapsed()));

@@ -47,7 +47,9 @@ pub fn measure(directory: &Path) -> Result<Value> {
     for seed in 0..10 {
         let start = Instant::now();
         let public = minisign_verify::PublicKey::from_base64(key.trim()).context("read the key")?;
-        public.verify(&bytes, &minisign_verify::Signature::decode(&signature).context("read the signature")?, false).context("verify")?;
+        public
+            .verify(&bytes, &minisign_verify::Signature::decode(&signature).context("read the signature")?, false)
+            .context("verify")?;
         verifies.push(start.elapsed());
         let start = Instant::now();
         let parsed = server::parse(&bytes, &server::ListRules { allow_private_gateways: false }).context("parse the list")?;
@@ -63,5 +65,7 @@ pub fn measure(directory: &Path) -> Result<Value> {
         series.sort();
         series.get(series.len() / 2).map(|time| (time.as_secs_f64() * 1e5).round() / 100.0)
     };
-    Ok(json!({ "servers": usable, "bytes": bytes.len(), "verify_ms": middle(verifies), "parse_ms": middle(parses), "choose_ms": middle(choices) }))
+    Ok(
+        json!({ "servers": usable, "bytes": bytes.len(), "verify_ms": middle(verifies), "parse_ms": middle(parses), "choose_ms": middle(choices) }),
+    )
 }

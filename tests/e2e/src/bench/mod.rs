@@ -99,7 +99,11 @@ fn laboratory(missing: &mut Vec<Missing>) -> Option<World> {
     if let Some(world) = keep(missing, "everything of Hamn in the laboratory", whole) {
         return Some(world);
     }
-    keep(missing, "everything in the laboratory", World::with(Setup { provider: false, helper: false, login: false, ..Setup::default() }))
+    keep(
+        missing,
+        "everything in the laboratory",
+        World::with(Setup { provider: false, helper: false, login: false, ..Setup::default() }),
+    )
 }
 
 fn in_the_laboratory(plan: &Plan, world: &World, report: &mut Report, progress: &dyn Fn(&str)) {

@@ -196,7 +196,10 @@ impl Report {
             return Ok(());
         }
         let of = self.connect.iter().find(|row| row.way.contains("wg-quick")).map(|row| row.first_byte_ms.p50);
-        writeln!(to, "\n| connect: command to first byte from the web | p50 ms | p95 ms | rounds | p50 to wg-quick |\n|---|--:|--:|--:|--:|")?;
+        writeln!(
+            to,
+            "\n| connect: command to first byte from the web | p50 ms | p95 ms | rounds | p50 to wg-quick |\n|---|--:|--:|--:|--:|"
+        )?;
         for row in &self.connect {
             let Spread { n, p50, p95, .. } = row.first_byte_ms;
             writeln!(to, "| {} | {p50:.0} | {p95:.0} | {n} | {} |", row.way, times(of.map(|of| p50 / of)))?;
@@ -222,7 +225,10 @@ impl Report {
             let name = pair.first().map_or("", |row| row.client.as_str());
             let (speed_up, speed_down, ratio_up, ratio_down) = (speed(up), speed(down), ratio(up), ratio(down));
             let (cost_up, cost_down, memory) = (cost(up), cost(down), number(memory, 1));
-            writeln!(to, "| {name} | {speed_up} | {speed_down} | {ratio_up} | {ratio_down} | {cost_up} | {cost_down} | {memory} |")?;
+            writeln!(
+                to,
+                "| {name} | {speed_up} | {speed_down} | {ratio_up} | {ratio_down} | {cost_up} | {cost_down} | {memory} |"
+            )?;
         }
         Ok(())
     }
@@ -236,7 +242,13 @@ impl Report {
         }
         rows.extend(self.cli.iter().map(|row| (row.what.clone(), &row.ms)));
         if let Some(list) = &self.list {
-            let name = |what| format!("list of {},000 servers ({:.1} MB): {what}", list.servers / 1000, f64::from(u32::try_from(list.bytes).unwrap_or(0)) / 1e6);
+            let name = |what| {
+                format!(
+                    "list of {},000 servers ({:.1} MB): {what}",
+                    list.servers / 1000,
+                    f64::from(u32::try_from(list.bytes).unwrap_or(0)) / 1e6
+                )
+            };
             rows.extend([(name("verify"), &list.verify_ms), (name("parse"), &list.parse_ms), (name("choose"), &list.choose_ms)]);
         }
         if rows.is_empty() {

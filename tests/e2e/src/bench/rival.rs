@@ -25,15 +25,22 @@ impl Rival {
         let public = client.command("wg").arg("pubkey").input(private.as_str()).ok()?.trim().to_owned();
         let call = |path: &str, token: &str, body: &Value| -> Result<Value> {
             let command = client.command("curl").args(["-sS", "--resolve", "api.sandbox.test:443:192.0.2.10", "--cacert"]);
-            let command = command.arg(provider.join("tls/ca.pem")).args(["-H", "Content-Type: application/json", "-d", &body.to_string()]);
-            let command = command.args(["-H", &format!("Authorization: Bearer {token}"), "-H", &format!("Idempotency-Key: bench-{public}")]);
+            let command =
+                command.arg(provider.join("tls/ca.pem")).args(["-H", "Content-Type: application/json", "-d", &body.to_string()]);
+            let command = command.args([
+                "-H",
+                &format!("Authorization: Bearer {token}"),
+                "-H",
+                &format!("Idempotency-Key: bench-{public}"),
+            ]);
             let text = command.arg(format!("https://api.sandbox.test/v1/{path}")).ok()?;
             serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
         };
         let login = serde_json::json!({ "account": crate::provider::ACCOUNT, "client": { "name": "bench", "version": "0", "platform": "linux" } });
         let session = call("sessions", "", &login)?;
         let token = session["access_token"].as_str().with_context(|| format!("a token in {session}"))?;
-        let device = call("devices", token, &serde_json::json!({ "name": "bench", "wg_public_key": public, "platform": "linux" }))?;
+        let device =
+            call("devices", token, &serde_json::json!({ "name": "bench", "wg_public_key": public, "platform": "linux" }))?;
         let text = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("a text in {device}"));
         let list: Value = serde_json::from_slice(&std::fs::read(provider.join("servers.json"))?)?;
         let servers = list["servers"].as_array().context("servers")?;
@@ -72,7 +79,8 @@ impl Rival {
 
     fn quick(&self, world: &World, verb: &str, engine: &Path) -> Result<()> {
         let command = world.lab.client.command("wg-quick").arg(verb).arg(&self.config).timeout(s(20));
-        let command = command.env("WG_QUICK_USERSPACE_IMPLEMENTATION", engine).env("WG_PROCESS_FOREGROUND", "0").env("LOG_LEVEL", "silent");
+        let command =
+            command.env("WG_QUICK_USERSPACE_IMPLEMENTATION", engine).env("WG_PROCESS_FOREGROUND", "0").env("LOG_LEVEL", "silent");
         // Daemons inherit the pipes, so output goes to a file.
         let log = world.lab.directory().join("wg-quick.log");
         let mut child = command.log_to(&log)?.spawn()?;

@@ -65,7 +65,9 @@ fn complain(text: &str, code: u8) -> ExitCode {
 fn measure(quick: bool, json: Option<PathBuf>) -> Result<ExitCode> {
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let report = bench::run(&plan, quick, &|what| say(&format!("… {what}")));
-    let file = json.or_else(|| Some(clients::target_dir()?.join("bench.json"))).context("no place for the JSON; name one with --json")?;
+    let file = json
+        .or_else(|| Some(clients::target_dir()?.join("bench.json")))
+        .context("no place for the JSON; name one with --json")?;
     std::fs::write(&file, serde_json::to_vec_pretty(&report)?).with_context(|| format!("write {}", file.display()))?;
     write!(std::io::stdout(), "{}\nJSON: {}\n", report.markdown(), file.display())?;
     Ok(if report.not_measured.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -69,10 +69,18 @@ fn connects_from_cache(world: &mut World, why: &str) -> Result<()> {
     world.disconnect()
 }
 
+/// A first tunnel, so that the gateway knows the device and the cache is full.
+fn once_connected() -> Result<World> {
+    let world = World::start()?;
+    world.connect()?;
+    world.disconnect()?;
+    Ok(world)
+}
+
 /// API-01: the API is down (refused, silent), the cache is enough, also after a restart of the helper.
 #[test]
 fn api_01_connects_from_the_cache_when_the_api_is_down() -> Result<()> {
-    let mut world = World::start()?;
+    let mut world = once_connected()?;
     provider(&mut world)?.kill_api()?;
     connects_from_cache(&mut world, "refused")?;
     world.lab.isp_drops("ip daddr { 192.0.2.10, 192.0.2.11 }")?;
@@ -90,7 +98,7 @@ fn memory_kib(world: &World) -> Result<u64> {
 }
 
 fn hostile(name: &str, program: &str, tls: bool) -> Result<()> {
-    let mut world = World::start()?;
+    let mut world = once_connected()?;
     let before = memory_kib(&world)?;
     let mut child = replace_api(&mut world, program, tls)?;
     connects_from_cache(&mut world, name)?;
@@ -136,7 +144,7 @@ fn api_07_no_tls_is_refused() -> Result<()> {
 /// API-07: a certificate of another root.
 #[test]
 fn api_07_a_foreign_certificate_is_refused() -> Result<()> {
-    let mut world = World::start()?;
+    let mut world = once_connected()?;
     provider(&mut world)?.kill_api()?;
     let other = world.lab.directory().join("other");
     let program = hamn_e2e::binaries::binary("hamn-provider")?;
@@ -229,6 +237,22 @@ fn time_01_a_clock_ten_years_off() -> Result<()> {
     Ok(())
 }
 
+/// The user removes the device on the provider's web site: another session of the same account.
+fn remove_from_elsewhere(world: &World, id: &str) -> Result<()> {
+    let provider = world.provider.as_ref().context("a provider runs")?.directory();
+    let call = |method: &str, path: &str, token: &str, body: &str| {
+        let command = world.lab.internet.command("curl").args(["-sS", "-X", method, "-d", body, "--resolve", "api.sandbox.test:443:192.0.2.10"]);
+        let command = command.arg("--cacert").arg(provider.join("tls/ca.pem")).args(["-H", "Content-Type: application/json"]);
+        command.args(["-H", &format!("Authorization: Bearer {token}")]).arg(format!("https://api.sandbox.test/v1/{path}")).ok()
+    };
+    let login = serde_json::json!({ "account": hamn_e2e::provider::ACCOUNT, "client": { "name": "web", "version": "0", "platform": "web" } });
+    let session: serde_json::Value = serde_json::from_str(&call("POST", "sessions", "", &login.to_string())?)?;
+    let token = session["access_token"].as_str().with_context(|| format!("a token in {session}"))?;
+    let answer = call("DELETE", &format!("devices/{id}"), token, "")?;
+    ensure!(!answer.contains("code"), "{answer}");
+    Ok(())
+}
+
 /// KEY-02: an expired account and a device that was removed: the right reason, the right advice, no storm of requests.
 #[test]
 fn key_02_expired_accounts_and_removed_devices() -> Result<()> {
@@ -252,7 +276,7 @@ fn key_02_expired_accounts_and_removed_devices() -> Result<()> {
     let current = devices["devices"].as_array().context("devices")?.iter().find(|device| device["current"] == true).context("this device")?;
     let id = current["id"].as_str().context("id")?.to_owned();
     world.lab.reset_witness()?;
-    world.run(&format!("devices remove {id}"))?;
+    remove_from_elsewhere(&world, &id)?;
     let status = until("the removal is noticed", s(20), || {
         let _ = world.lab.exit_address(false, ms(300))?;
         let status = world.status()?;

@@ -57,11 +57,8 @@ fn in_01_neighbours_cannot_find_the_tunnels_address() -> Result<()> {
 
 /// Sends SYN, UDP and echo requests from the LAN straight to the client's link address, for the tunnel's address.
 fn knock(world: &World, v4: &str, v6: &str) -> Result<bool> {
-    let link = world.lab.client.read("/sys/class/net/eth0/address").or_else(|_| -> Result<String> {
-        let shown = world.lab.client.ip("-brief link show eth0")?;
-        Ok(shown.split_whitespace().nth(2).context("a link address")?.to_owned())
-    })?;
-    let link = link.trim();
+    let shown = world.lab.client.ip("-brief link show eth0")?;
+    let link = shown.split_whitespace().nth(2).context("a link address")?;
     let lan = &world.lab.lan;
     lan.ip_batch(&format!(
         "route replace {v4}/32 dev eth0\nroute replace {v6}/128 dev eth0\nneigh replace {v4} lladdr {link} dev eth0\nneigh replace {v6} lladdr {link} dev eth0\n"

@@ -58,7 +58,7 @@ fn kill_02_killed_in_each_state() -> Result<()> {
     for state in crate::states::ALL {
         let mut world = World::start()?;
         world.control()?;
-        enter(&world, state)?;
+        enter(&mut world, state)?;
         world.kill_helper()?;
         world.assert_no_leak(&format!("helper killed in {state:?}"))?;
         assert_eq!(world.lab.exit_address(false, ms(200))?, None, "{state:?}");

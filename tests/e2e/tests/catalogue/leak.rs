@@ -52,7 +52,7 @@ fn leak_01_slow_flood_through_a_thousand_transitions() -> Result<()> {
 fn probes_in(state: Protected) -> Result<()> {
     let mut world = World::start()?;
     world.control()?;
-    enter(&world, state)?;
+    enter(&mut world, state)?;
     world.assert_no_leak(&format!("{state:?}"))?;
     world.patch(&json!({ "allow_lan": false }))?;
     world.assert_no_leak(&format!("{state:?}, after a change of settings"))
@@ -138,7 +138,7 @@ fn leak_06_only_the_tunnel_reaches_the_gateway() -> Result<()> {
         if state == Protected::Reconnecting {
             silence_gateway(&world)?;
         } else {
-            enter(&world, state)?;
+            enter(&mut world, state)?;
         }
         world.lab.reset_witness()?;
         world.fire_salvo(&gateway)?;
@@ -159,7 +159,7 @@ fn leak_08_raw_protocols_and_odd_packets() -> Result<()> {
     let samples = world.lab.seen()?.outside;
     ensure!(samples > 50, "negative control: {samples}");
     for state in [Protected::Connected, Protected::Lockdown] {
-        enter(&world, state)?;
+        enter(&mut world, state)?;
         world.lab.reset_witness()?;
         world.fire_salvo(&odd)?;
         world.assert_nothing_outside(&format!("{state:?}"))?;

@@ -86,8 +86,8 @@ fn send_redirects(world: &World) -> Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         for destination in [at::GATEWAY_V4, at::WEB_V4, at::OBSERVER_V4] {
             let IpAddr::V4(destination) = destination else { continue };
-            // About an echo request, and about a WireGuard datagram.
-            for (protocol, inner) in [(1, [8, 0, 0, 0, 0, 1, 0, 1]), (17, [0xca, 0x6c, 0xca, 0x6c, 0, 8, 0, 0])] {
+            // About an echo reply (for requests the kernel wants a waiting socket), and about a WireGuard datagram.
+            for (protocol, inner) in [(1, [0, 0, 0, 0, 0, 1, 0, 1]), (17, [0xca, 0x6c, 0xca, 0x6c, 0, 8, 0, 0])] {
                 let message = redirect(client, printer, destination, protocol, &inner);
                 socket.send_to(&message, &SocketAddr::new(at::CLIENT_V4, 0).into())?;
             }

@@ -24,7 +24,7 @@ pub const ALL: [Protected; 5] =
     [Protected::Lockdown, Protected::Connecting, Protected::Connected, Protected::Reconnecting, Protected::Blocked];
 
 /// From *disconnected* into the state.
-pub fn enter(world: &World, state: Protected) -> Result<()> {
+pub fn enter(world: &mut World, state: Protected) -> Result<()> {
     match state {
         Protected::Lockdown => {
             world.set("kill_switch", "always")?;
@@ -50,8 +50,13 @@ pub fn enter(world: &World, state: Protected) -> Result<()> {
             })?;
         }
         Protected::Blocked => {
-            world.run("logout")?;
-            world.want("best")?;
+            // A tunnel is wanted and the credentials are lost: nothing that another try could mend.
+            world.connect()?;
+            world.kill_helper()?;
+            for secret in ["session.json", "device.json"] {
+                std::fs::remove_file(world.state_dir().join(secret))?;
+            }
+            world.start_helper()?;
             world.wait_for_state("blocked", s(10))?;
         }
     }

@@ -147,7 +147,7 @@ impl ProblemCode {
             Self::HelperUnreachable => Facts(
                 503,
                 "The helper does not answer",
-                "Start it with `systemctl start hamn`, or name its socket in HAMN_SOCKET.",
+                "Start it with `systemctl start hamn-helper`, or name its socket in HAMN_SOCKET.",
             ),
             Self::HelperUntrusted => Facts(
                 503,
@@ -322,11 +322,12 @@ impl From<BlockReason> for Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.title)?;
-        if let Some(detail) = &self.detail {
-            write!(f, ": {detail}")?;
+        // Some titles are whole sentences.
+        let title = self.title.trim_end_matches('.');
+        match &self.detail {
+            Some(detail) => write!(f, "{title}: {detail}"),
+            None => f.write_str(title),
         }
-        Ok(())
     }
 }
 

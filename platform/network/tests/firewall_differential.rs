@@ -1,10 +1,12 @@
 //! The evaluator against a real kernel: for every named policy, the same packets must get the same answer. Needs root.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed step is a failed test")]
 
 mod firewall_lab;
+#[expect(dead_code, reason = "all policies are taken here, none by name")]
 mod firewall_policies;
 
-use firewall_lab::{CLIENT_V4, CLIENT_V6, Lab, Namespace, Sniffer, TUNNEL_V4, TUNNEL_V6};
+use firewall_lab::{CLIENT_V4, Lab, Namespace, Sniffer, TUNNEL_V4};
 use firewall_policies::enforced;
 use hamn_core::net::{FWMARK, InterfaceName, Transport};
 use hamn_network::firewall::Ruleset;
@@ -13,7 +15,7 @@ use hamn_network::firewall::eval::{Connection, Packet, Path, Payload, Verdict, e
 use hamn_network::firewall::ruleset::Interface;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -73,6 +75,8 @@ fn probes() -> Vec<Probe> {
     probes
 }
 
+const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 2);
 const FIRST_PORT: u16 = 10_000;
 
 fn source_port(id: usize) -> u16 {
@@ -176,8 +180,8 @@ fn what_is_sent_meets_the_same_verdict_in_the_evaluator_and_in_the_kernel() {
 fn what_arrives_unasked_meets_the_same_verdict_in_the_evaluator_and_in_the_kernel() {
     let lab = Lab::new();
     open_for_spoofing(&lab);
-    let listeners: Vec<UdpSocket> = lab.client.run(|| [68, 4000].map(|port| receiver(port)).into());
-    let forwarded: Vec<UdpSocket> = lab.inner.run(|| [53, 853, 4000].map(|port| receiver(port)).into());
+    let listeners: Vec<UdpSocket> = lab.client.run(|| [68, 4000].map(receiver).into());
+    let forwarded: Vec<UdpSocket> = lab.inner.run(|| [53, 853, 4000].map(receiver).into());
     let (mut accepted, mut compared) = (0, 0);
     for (name, policy) in enforced() {
         let rules = Ruleset::enforce(&policy);

@@ -1,5 +1,6 @@
 //! The rules in a real kernel: swaps under load, read-back, a foreign flush, the mark, the guards. Needs root.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed step is a failed test")]
 
 mod firewall_lab;
 mod firewall_policies;
@@ -123,7 +124,7 @@ fn flood_as_nobody(stop: &AtomicBool, sent: &AtomicU64) {
                 // Refusal is what the test is about.
                 let _ = if target.is_ipv4() { &v4 } else { &v6 }.send_to(PROBE, target);
             }
-            sent.fetch_add(PROBES.len() as u64, Ordering::Relaxed);
+            sent.fetch_add(u64::try_from(PROBES.len()).unwrap(), Ordering::Relaxed);
         }
         // Without a breath the swaps wait for the processor, and a thousand of them take minutes.
         std::thread::sleep(Duration::from_micros(250));

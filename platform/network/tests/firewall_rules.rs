@@ -1,4 +1,5 @@
 //! What single rules do to single packets, as sentences; the kernel is asked the same in `firewall_differential`.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod firewall_policies;
 

@@ -69,9 +69,7 @@ impl Namespace {
 }
 
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 pub const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
-pub const TUNNEL_V6: Ipv6Addr = Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 2);
 
 /// Client with `eth0` to `isp` (203.0.113.0/24, 2001:db8:1::/64) and `hamn0` to `inner`; every neighbour is known for good.
 pub struct Lab {

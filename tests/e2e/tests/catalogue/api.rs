@@ -103,7 +103,7 @@ fn hostile(name: &str, program: &str, tls: bool) -> Result<()> {
     let mut child = replace_api(&mut world, program, tls)?;
     connects_from_cache(&mut world, name)?;
     // Everything that asks the API gives up in time, with an error and not with a crash.
-    for command in ["account", "devices"] {
+    for command in ["account", "devices list"] {
         let start = Instant::now();
         let output = world.hamn(command)?.timeout(s(30)).output().with_context(|| format!("{name}: {command}"))?;
         ensure!(start.elapsed() < s(25), "{name}: {command} took {} ms", start.elapsed().as_millis());
@@ -154,7 +154,7 @@ fn api_07_a_foreign_certificate_is_refused() -> Result<()> {
         let open = world.lab.internet.run(|| std::net::TcpStream::connect((at::API_V4, at::API_PORT)).is_ok())?;
         Ok(open.then_some(()))
     })?;
-    let output = world.hamn("devices")?.output()?;
+    let output = world.hamn("devices list")?.output()?;
     ensure!(!output.status.success(), "a foreign certificate was accepted");
     connects_from_cache(&mut world, "foreign certificate")
 }
@@ -258,7 +258,7 @@ fn remove_from_elsewhere(world: &World, id: &str) -> Result<()> {
 fn key_02_expired_accounts_and_removed_devices() -> Result<()> {
     let mut world = World::start()?;
     world.run("logout")?;
-    let expired = world.hamn(&format!("login {}", hamn_provider::init::ACCOUNTS[2].1))?.output()?;
+    let expired = world.hamn("login -")?.input(format!("{}\n", hamn_provider::init::ACCOUNTS[2].1)).output()?;
     if expired.status.success() {
         world.want("best")?;
         let status = world.wait_for_state("blocked", s(10))?;
@@ -272,7 +272,7 @@ fn key_02_expired_accounts_and_removed_devices() -> Result<()> {
     }
     world.login()?;
     world.connect()?;
-    let devices = world.json("devices")?;
+    let devices = world.json("devices list")?;
     let current = devices["devices"].as_array().context("devices")?.iter().find(|device| device["current"] == true).context("this device")?;
     let id = current["id"].as_str().context("id")?.to_owned();
     world.lab.reset_witness()?;

@@ -44,7 +44,7 @@ fn sec_01_secrets_are_nowhere_but_in_their_files() -> Result<()> {
     for file in ["cmdline", "environ"] {
         places.push((file, String::from_utf8_lossy(&std::fs::read(format!("{process}/{file}"))?).into_owned()));
     }
-    for command in ["status", "settings", "account", "devices", "profile list", "policy", "servers"] {
+    for command in ["status", "settings get", "account", "devices list", "profile list", "policy show", "servers"] {
         let output = world.hamn(&format!("{command} --json"))?.output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         places.push((command, text));

@@ -45,7 +45,11 @@ pub struct Client {
     fetching: tokio::sync::Mutex<()>,
     session: tokio::sync::Mutex<Option<StoredSession>>,
     save: Mutex<Option<SaveSession>>,
+    check: Mutex<Option<CheckList>>,
 }
+
+/// Says whether a list that is signed can be used as a whole. One that cannot never replaces the last good one.
+pub type CheckList = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// The last good list and the highest serial ever seen.
 struct KnownList {
@@ -95,6 +99,7 @@ impl Client {
             fetching: tokio::sync::Mutex::default(),
             session: tokio::sync::Mutex::default(),
             save: Mutex::default(),
+            check: Mutex::default(),
         })
     }
 
@@ -228,6 +233,10 @@ impl Client {
 
     fn accept_list(&self, bytes: Bytes, minisig: &str, etag: Option<&str>, now_unix: i64) -> Result<FetchedList, ApiError> {
         let list = verify_list(&self.keys, bytes, minisig)?;
+        let check = lock(&self.check).clone();
+        if !check.is_none_or(|check| check(&list.bytes)) {
+            return Err(ApiError::BadList("nothing in it can be used"));
+        }
         let mut known = lock(&self.list);
         let same_serial_other_bytes = known.list.as_ref().is_some_and(|old| old.serial == list.serial && old.bytes != list.bytes);
         if list.serial < known.highest_serial || same_serial_other_bytes {
@@ -255,6 +264,11 @@ impl Client {
     /// Any transport error.
     pub async fn ip(&self) -> Result<IpAnswer, ApiError> {
         json(&self.send("ip", Call::get("/v1/ip", MAX_ANSWER)).await?)
+    }
+
+    /// A further check of every list whose signature is good, before it is taken or stored.
+    pub fn on_list(&self, check: CheckList) {
+        *lock(&self.check) = Some(check);
     }
 
     /// Where sessions are stored: called after login, refresh, logout and revocation.

@@ -16,7 +16,7 @@ mod transport;
 mod types;
 
 pub use channel::Channel;
-pub use client::Client;
+pub use client::{CheckList, Client};
 pub use config::{Limits, ProviderConfig};
 pub use error::{ApiError, Problem};
 pub use list::FetchedList;

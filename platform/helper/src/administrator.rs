@@ -4,6 +4,7 @@ use crate::store::{atomic, directory};
 use anyhow::{Context, bail};
 use hamn_api::ProviderConfig;
 use hamn_core::managed::{self, Managed};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Largest policy file in bytes.
@@ -26,13 +27,9 @@ pub fn policy(policy_dir: &Path) -> (Managed, Vec<String>) {
 /// Name and content of each policy file; no content for one that others can write, that is a link, or that is too large.
 fn policy_files(policy_dir: &Path) -> anyhow::Result<Vec<(String, Option<Vec<u8>>)>> {
     let directory = policy_dir.join("policy.d");
-    let metadata = match std::fs::symlink_metadata(&directory) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).context("look at the policy directory"),
-    };
-    if !metadata.is_dir() || !directory::is_trusted(&metadata) {
-        bail!("{} must be a directory of root that only root can write", directory.display());
+    // Whoever can write to the directory above can put another one in its place.
+    if !trusted_directory(policy_dir)? || !trusted_directory(&directory)? {
+        return Ok(Vec::new());
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&directory).context("list the policy files")? {
@@ -43,33 +40,51 @@ fn policy_files(policy_dir: &Path) -> anyhow::Result<Vec<(String, Option<Vec<u8>
         if files.len() >= MAX_FILES {
             bail!("more than {MAX_FILES} policy files");
         }
-        let trusted = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && directory::is_trusted(&metadata));
-        let content = if trusted { atomic::read(&path, LIMIT_BYTES).ok().flatten() } else { None };
+        let content = atomic::read(&path, LIMIT_BYTES, directory::is_trusted).ok().flatten();
         files.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), content));
     }
     Ok(files)
 }
 
-/// The provider to use, if any: `provider.json`, with `url` put first when one was given on the command line.
+/// True for a directory that only root can write, false for a missing one.
+fn trusted_directory(path: &Path) -> anyhow::Result<bool> {
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("look at {}", path.display())),
+    };
+    if !metadata.is_dir() || !directory::is_trusted(&metadata) {
+        bail!("{} must be a directory of root that only root can write", path.display());
+    }
+    Ok(true)
+}
+
+/// The provider to use, if any: `provider.json`, with the addresses that the policy names in place of its own, or with
+/// `url` put first when one was given on the command line.
 ///
 /// # Errors
-/// When the file is there but not trustworthy or not readable, or a URL was given and no file says whom to trust.
-pub fn provider(policy_dir: &Path, url: Option<&str>) -> anyhow::Result<Option<ProviderConfig>> {
+/// When the file is there but not trustworthy or not readable, or addresses were given and no file says whom to trust.
+pub fn provider(policy_dir: &Path, url: Option<&str>, by_policy: Option<Vec<String>>) -> anyhow::Result<Option<ProviderConfig>> {
     let path = policy_dir.join("provider.json");
-    let Ok(metadata) = std::fs::symlink_metadata(&path) else {
-        if let Some(url) = url {
+    let bytes = if trusted_directory(policy_dir)? {
+        atomic::read(&path, LIMIT_BYTES, directory::is_trusted).with_context(|| format!("read {}", path.display()))?
+    } else {
+        None
+    };
+    let Some(bytes) = bytes else {
+        if let Some(url) = by_policy.iter().flatten().map(String::as_str).chain(url).next() {
             bail!("{url} was given as provider, but {} with its certificate and list keys is missing", path.display());
         }
         return Ok(None);
     };
-    if !metadata.is_file() || !directory::is_trusted(&metadata) {
-        bail!("{} must be a file of root that only root can write", path.display());
-    }
-    let bytes = atomic::read(&path, LIMIT_BYTES)?.context("the file vanished")?;
-    let mut config: ProviderConfig = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
-    if let Some(url) = url {
-        config.urls.retain(|known| known != url);
-        config.urls.insert(0, url.to_owned());
+    let mut config = ProviderConfig::parse(&bytes).with_context(|| format!("read {}", path.display()))?;
+    match (by_policy, url) {
+        (Some(urls), _) => config.urls = urls,
+        (None, Some(url)) => {
+            config.urls.retain(|known| known != url);
+            config.urls.insert(0, url.to_owned());
+        }
+        (None, None) => {}
     }
     Ok(Some(config))
 }

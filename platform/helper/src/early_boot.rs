@@ -2,32 +2,26 @@
 
 use crate::administrator;
 use crate::arguments::Arguments;
+use crate::clock;
 use crate::store::Store;
-use hamn_core::location::Target;
+use hamn_core::event::Event;
+use hamn_core::machine::Machine;
 use hamn_core::policy::{Facts, policy_for};
-use hamn_core::settings::{KillSwitch, Settings};
+use hamn_core::settings::Settings;
 use hamn_core::state::State;
 use hamn_network::firewall::apply::linux::Nft;
 use hamn_network::firewall::ruleset::Ruleset;
 
-/// True when the saved intent is closed, cannot be read, or the settings or the administrator ask for lockdown (G7, G16).
+/// True when the saved intent is closed, cannot be read, or the settings or the administrator ask for lockdown (G7, G16):
+/// the answer of the machine that the helper will run, with the files that the helper will read.
 #[must_use]
 pub fn is_closed(arguments: &Arguments) -> bool {
-    if !arguments.state_dir.exists() && std::fs::symlink_metadata(&arguments.state_dir).is_err() {
-        // Never run before: only the administrator can have asked for lockdown.
-        let (managed, _) = administrator::policy(&arguments.policy_dir);
-        return managed.apply(&Settings::default()).settings.kill_switch == KillSwitch::Always;
-    }
     let (managed, _) = administrator::policy(&arguments.policy_dir);
-    let Ok(store) = Store::open(&arguments.state_dir) else { return true };
-    let found = store.peek();
-    let settings = managed.apply(&found.settings).settings;
-    match (found.target, settings.kill_switch) {
-        (None, _) | (_, KillSwitch::Always) => true,
-        (Some(Target::Connected { .. }), KillSwitch::WhileConnected) => true,
-        (Some(Target::Disconnected), KillSwitch::WhileConnected) => settings.auto_connect,
-        (Some(_), KillSwitch::Off) => false,
-    }
+    let Ok(store) = Store::inspect(&arguments.state_dir) else { return true };
+    let found = store.with_runtime_dir(&arguments.runtime_dir).peek(&managed.defaults());
+    let mut machine = Machine::new(managed.apply(&found.settings).settings, Vec::new(), 0);
+    machine.handle(Event::Started { target: found.target }, clock::now());
+    machine.is_closed()
 }
 
 /// Loads the lockdown rules when the intent is closed. Says what it did.

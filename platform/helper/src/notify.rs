@@ -3,8 +3,16 @@
 use sd_notify::NotifyState;
 use std::time::Duration;
 
-/// A third of the unit's `WatchdogSec`.
-pub const WATCHDOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How often to say so when no service manager asks: a third of the shipped unit's `WatchdogSec`.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// No administrator's `WatchdogSec` makes the helper busy.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// A third of what the service manager asks for (`WATCHDOG_USEC`): an administrator may shorten it.
+#[must_use]
+pub fn watchdog_interval() -> Duration {
+    sd_notify::watchdog_enabled().map_or(INTERVAL, |limit| (limit / 3).max(SHORTEST))
+}
 
 /// The first policy is applied and the socket answers.
 pub fn ready() {

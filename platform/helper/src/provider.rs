@@ -1,49 +1,50 @@
-//! The provider as the helper uses it: list and loads in memory, the device and its key on disk, past quality.
+//! The provider as the helper uses it: session, server list, loads and past quality. The device is in `device`.
 
 use crate::clock;
 use crate::store::Store;
 use crate::store::secrets::SecretName;
-use hamn_api::{ApiError, Client, Credentials, FetchedList};
+use hamn_api::{ApiError, Client, FetchedList};
 use hamn_core::event::TunnelEvent;
-use hamn_core::key::{PublicKey, SecretKey};
 use hamn_core::net::Endpoint;
-use hamn_core::server::{self, DeviceAddresses, ListRules, Loads, Quality, ServerList};
+use hamn_core::server::{self, ListRules, Loads, Quality, ServerList};
 use hamn_core::state::BlockReason;
-use serde::{Deserialize, Serialize};
+use hamn_core::time::Now;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
-/// The device key and what the provider gave for it. A secret file.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct StoredDevice {
-    /// Id at the provider.
-    pub id: String,
-    /// Addresses inside the tunnel.
-    pub addresses: DeviceAddresses,
-    /// Exit that the provider was asked for last.
-    #[serde(default)]
-    pub exit: Option<String>,
-    /// Private key, base64.
-    key: Zeroizing<String>,
-    /// When the key was made, seconds since 1970.
-    key_created_unix_s: i64,
-    /// A key that is being registered: after a crash between the two steps the provider may know either (KEY-03).
-    #[serde(default)]
-    next_key: Option<Zeroizing<String>>,
-}
+/// Loads that are older say nothing of how full a server is.
+const LOADS_LIFE_MS: u64 = 3_600_000;
+const LOADS_LIFE_S: i64 = 3_600;
+/// How often list and loads are refreshed.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// After a refresh that failed; doubled up to the interval.
+const REFRESH_RETRY: Duration = Duration::from_secs(60);
+/// How many failed servers are passed over.
+const MAX_AVOIDED: usize = 8;
 
-impl StoredDevice {
-    pub(crate) fn private_key(&self) -> Result<SecretKey, BlockReason> {
-        SecretKey::parse(&self.key).map_err(|_| BlockReason::DeviceRevoked)
-    }
-}
-
-/// The list in use.
+/// The list in use, with the newest loads.
 pub(crate) struct ListInUse {
-    pub list: ServerList,
-    pub loads: Loads,
-    pub stale: bool,
+    pub(crate) list: ServerList,
+    loads: Loads,
+    loads_at_ms: u64,
+}
+
+impl ListInUse {
+    /// It has expired. It is used all the same until there is a fresher one (G17).
+    pub(crate) const fn stale(&self, now_unix_s: i64) -> bool {
+        self.list.expires_at_unix_s <= now_unix_s
+    }
+
+    /// The loads, or none when they are old.
+    pub(crate) fn loads(&self, now: Now) -> Loads {
+        if now.monotonic_ms.saturating_sub(self.loads_at_ms) < LOADS_LIFE_MS { self.loads.clone() } else { Loads::default() }
+    }
 }
 
 struct Memory {
@@ -51,43 +52,48 @@ struct Memory {
     quality: Quality,
     /// Servers that failed since the last success, oldest first.
     failed: Vec<String>,
-    logged_in: bool,
+    refresh_at: Instant,
+    refresh_failures: u32,
 }
 
 /// The provider side of the helper.
 pub struct Provider {
     pub(crate) client: Client,
     pub(crate) url: String,
-    store: Store,
+    pub(crate) store: Store,
+    logged_in: Arc<AtomicBool>,
+    /// Session or list are others: the status says something else.
+    changed: Arc<Notify>,
     memory: Mutex<Memory>,
-    /// One registration or rotation at a time.
-    device_work: tokio::sync::Mutex<()>,
+    refreshing: tokio::sync::Mutex<()>,
+    pub(crate) device: crate::device::Registration,
 }
-
-/// How many failed servers are passed over.
-const MAX_AVOIDED: usize = 8;
 
 impl Provider {
     /// Restores session, list and quality from disk; asks nobody.
     pub async fn open(client: Client, url: String, store: Store) -> Self {
-        let saver = store.clone();
-        client.on_session(Arc::new(move |session| {
-            let result = match session {
-                Some(session) => saver.write_secret_bytes(&SecretName::Session, &session.reveal_json()),
-                None => saver.remove_secret(&SecretName::Session),
-            };
-            result.map_err(|error| std::io::Error::other(format!("{error:#}")))
-        }));
-        let mut logged_in = false;
-        if let Ok(Some(bytes)) = store.read_secret_bytes(&SecretName::Session)
-            && let Some(session) = hamn_api::StoredSession::from_json(&bytes)
-        {
-            client.restore(session).await;
-            logged_in = true;
+        let (logged_in, changed) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        if let Ok(Some(bytes)) = store.read_secret_bytes(&SecretName::Session) {
+            match hamn_api::StoredSession::from_json(&bytes) {
+                Some(session) => {
+                    client.restore(session).await;
+                    logged_in.store(true, Ordering::Release);
+                }
+                None => warn!("the stored session is damaged: log in again"),
+            }
         }
-        let quality = store.read_state("quality.json").unwrap_or_default();
-        let memory = Mutex::new(Memory { list: None, quality, failed: Vec::new(), logged_in });
-        let provider = Self { client, url, store, memory, device_work: tokio::sync::Mutex::default() };
+        client.on_session(save_session(&store, &logged_in, &changed));
+        client.on_list(Arc::new(|bytes| server::parse(bytes, &ListRules::default()).is_ok()));
+        let memory = Memory {
+            list: None,
+            quality: store.read_state("quality.json").unwrap_or_default(),
+            failed: Vec::new(),
+            refresh_at: Instant::now(),
+            refresh_failures: 0,
+        };
+        let device = crate::device::Registration::open(&store);
+        let refreshing = tokio::sync::Mutex::default();
+        let provider = Self { client, url, store, logged_in, changed, memory: Mutex::new(memory), refreshing, device };
         if let Some(cached) = provider.client.cached_list(clock::now().unix_s) {
             provider.take_list(&cached);
         }
@@ -103,13 +109,24 @@ impl Provider {
         self.client.endpoints().into_iter().map(Endpoint::tcp).collect()
     }
 
-    /// The network is another one.
+    /// The network is another one: what failed may be tried again at once.
     pub fn network_changed(&self) {
         self.client.network_changed();
+        let mut memory = self.memory();
+        if memory.refresh_failures > 0 {
+            memory.refresh_failures = 0;
+            memory.refresh_at = Instant::now();
+        }
     }
 
+    /// Notified when the status may say something else.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
+    /// There is a session, as far as is known.
     pub(crate) fn logged_in(&self) -> bool {
-        self.memory().logged_in
+        self.logged_in.load(Ordering::Acquire)
     }
 
     pub(crate) fn list(&self) -> Option<Arc<ListInUse>> {
@@ -122,34 +139,69 @@ impl Provider {
     }
 
     fn take_list(&self, fetched: &FetchedList) {
+        if self.list().is_some_and(|known| known.list.serial == fetched.serial) {
+            return;
+        }
         match server::parse(&fetched.bytes, &ListRules::default()) {
             Ok(parsed) => {
                 if parsed.rejected_count > 0 {
                     warn!(rejected = parsed.rejected_count, first = ?parsed.rejected.first(), "entries of the server list were left out");
                 }
                 let mut memory = self.memory();
-                let loads = memory.list.take().map(|old| old.loads.clone()).unwrap_or_default();
-                memory.list = Some(Arc::new(ListInUse { list: parsed.list, loads, stale: fetched.stale }));
+                let (loads, loads_at_ms) = memory.list.as_ref().map(|old| (old.loads.clone(), old.loads_at_ms)).unwrap_or_default();
+                memory.list = Some(Arc::new(ListInUse { list: parsed.list, loads, loads_at_ms }));
             }
             Err(error) => warn!(%error, serial = fetched.serial, "the server list cannot be used; the last good one stays"),
         }
     }
 
-    /// Fetches list and loads; whatever fails leaves what was there (G17).
+    /// True when list and loads should be fetched again. Asking takes the turn: the next one comes after an interval.
+    pub(crate) fn refresh_is_due(&self) -> bool {
+        let (mut memory, now) = (self.memory(), Instant::now());
+        let due = memory.refresh_at <= now;
+        if due {
+            memory.refresh_at = now + REFRESH_INTERVAL;
+        }
+        due
+    }
+
+    /// Fetches list and loads; whatever fails leaves what was there (G17). Does nothing while another one does it.
     pub async fn refresh(&self, now_unix_s: i64) {
-        match self.client.server_list(now_unix_s).await {
-            Ok(fetched) => self.take_list(&fetched),
+        let Ok(_turn) = self.refreshing.try_lock() else { return };
+        let list = self.client.server_list(now_unix_s).await;
+        let failed = list.as_ref().map_or_else(|error| Some(error.clone()), |fetched| fetched.problem.clone());
+        match &list {
+            Ok(fetched) => self.take_list(fetched),
             Err(error) => info!(code = error.code(), "no fresh server list: {error}"),
         }
+        // An API that gave no list is not asked for more.
+        if failed.is_none() {
+            self.refresh_loads(now_unix_s).await;
+        }
+        {
+            let mut memory = self.memory();
+            memory.refresh_failures = if failed.is_some() { memory.refresh_failures.saturating_add(1) } else { 0 };
+            let retry = REFRESH_RETRY.saturating_mul(1 << memory.refresh_failures.saturating_sub(1).min(4));
+            memory.refresh_at = Instant::now() + if failed.is_some() { retry.min(REFRESH_INTERVAL) } else { REFRESH_INTERVAL };
+        }
+        self.changed.notify_one();
+    }
+
+    async fn refresh_loads(&self, now_unix_s: i64) {
         let Some(in_use) = self.list() else { return };
-        match self.client.loads().await {
-            Ok(loads) => {
-                let parsed = serde_json::to_vec(&loads).ok().and_then(|bytes| Loads::parse(&bytes, &in_use.list).ok());
-                if let Some(loads) = parsed {
-                    self.memory().list = Some(Arc::new(ListInUse { list: in_use.list.clone(), loads, stale: in_use.stale }));
-                }
-            }
-            Err(error) => info!(code = error.code(), "no fresh loads: {error}"),
+        let loads = match self.client.loads().await {
+            Ok(loads) => loads,
+            Err(error) => return info!(code = error.code(), "no fresh loads: {error}"),
+        };
+        // A time that cannot be read is the time of arrival.
+        let made = OffsetDateTime::parse(&loads.generated_at, &Rfc3339).map_or(now_unix_s, OffsetDateTime::unix_timestamp);
+        if now_unix_s.saturating_sub(made) >= LOADS_LIFE_S {
+            return info!("the provider's loads are old and left out");
+        }
+        let parsed = serde_json::to_vec(&loads).ok().and_then(|bytes| Loads::parse(&bytes, &in_use.list).ok());
+        if let Some(loads) = parsed {
+            let loads_at_ms = clock::now().monotonic_ms;
+            self.memory().list = Some(Arc::new(ListInUse { list: in_use.list.clone(), loads, loads_at_ms }));
         }
     }
 
@@ -166,34 +218,35 @@ impl Provider {
         self.list().ok_or(BlockReason::ApiUnreachable)
     }
 
-    /// What a tunnel said about a server.
-    pub fn learn(&self, server: &str, event: &TunnelEvent) {
+    /// What a tunnel said about a server. The files are written later: a slow disk delays no connection.
+    pub(crate) fn learn(&self, server: &str, event: &TunnelEvent) {
         let now = clock::now().unix_s;
-        let quality = {
-            let mut memory = self.memory();
-            match event {
-                TunnelEvent::Verified => {
-                    memory.quality.succeeded(server, 0, now);
-                    memory.failed.clear();
-                    if let Err(error) = self.store.write_state("last_verified.json", &now) {
-                        warn!("{error:#}");
-                    }
-                }
-                TunnelEvent::Failed(_) => {
-                    memory.quality.failed(server, now);
-                    memory.failed.retain(|known| known != server);
-                    memory.failed.push(server.to_owned());
-                    if memory.failed.len() > MAX_AVOIDED {
-                        memory.failed.remove(0);
-                    }
-                }
-                TunnelEvent::Stalled | TunnelEvent::Recovered => return,
+        let mut memory = self.memory();
+        let verified = match event {
+            TunnelEvent::Verified => {
+                memory.quality.succeeded(server, 0, now);
+                memory.failed.clear();
+                true
             }
-            memory.quality.clone()
+            TunnelEvent::Failed(_) => {
+                memory.quality.failed(server, now);
+                memory.failed.retain(|known| known != server);
+                memory.failed.push(server.to_owned());
+                if memory.failed.len() > MAX_AVOIDED {
+                    memory.failed.remove(0);
+                }
+                false
+            }
+            TunnelEvent::Stalled | TunnelEvent::Recovered => return,
         };
-        if let Err(error) = self.store.write_state("quality.json", &quality) {
-            warn!("{error:#}");
-        }
+        let (quality, store) = (memory.quality.clone(), self.store.clone());
+        drop(memory);
+        tokio::task::spawn_blocking(move || {
+            let verified = if verified { store.write_state("last_verified.json", &now) } else { Ok(()) };
+            if let Err(error) = verified.and_then(|()| store.write_state("quality.json", &quality)) {
+                warn!("{error:#}");
+            }
+        });
     }
 
     /// True when the wall clock lies before the last time a tunnel of this device worked.
@@ -201,122 +254,31 @@ impl Provider {
         self.store.read_state::<i64>("last_verified.json").is_some_and(|last| now_unix_s < last)
     }
 
-    /// Logs in and registers this computer.
-    pub(crate) async fn login(&self, credentials: &Credentials) -> Result<hamn_api::Session, ApiError> {
-        let session = self.client.login(credentials, "linux").await?;
-        self.memory().logged_in = true;
-        self.device().await?;
-        Ok(session)
-    }
-
-    /// Forgets session and device, here and (as far as it can be reached) at the provider.
-    pub(crate) async fn logout(&self) -> anyhow::Result<()> {
-        if let Ok(Some(device)) = self.stored_device()
-            && let Err(error) = self.client.remove_device(&device.id).await
-        {
-            info!(code = error.code(), "the device could not be removed at the provider: {error}");
-        }
-        if let Err(error) = self.client.logout().await {
-            info!(code = error.code(), "the session could not be ended at the provider: {error}");
-        }
-        self.memory().logged_in = false;
-        self.store.remove_secret(&SecretName::Device)?;
+    /// Forgets that there is a session. The client has forgotten it, or could not write that down.
+    pub(crate) fn forget_session(&self) -> anyhow::Result<()> {
+        self.logged_in.store(false, Ordering::Release);
+        self.changed.notify_one();
         self.store.remove_secret(&SecretName::Session)
     }
+}
 
-    pub(crate) fn stored_device(&self) -> Result<Option<StoredDevice>, BlockReason> {
-        self.store.read_secret(&SecretName::Device).map_err(|error| {
-            warn!("the device's file cannot be used: {error:#}");
-            BlockReason::LoggedOut
-        })
-    }
-
-    /// The device of this computer, registered now when there is none.
-    pub(crate) async fn device(&self) -> Result<StoredDevice, ApiError> {
-        let _one_at_a_time = self.device_work.lock().await;
-        if let Ok(Some(device)) = self.stored_device() {
-            return Ok(device);
+/// Stores sessions as they come and go, and keeps `logged_in` true to them: a session that the provider ended is gone.
+fn save_session(store: &Store, logged_in: &Arc<AtomicBool>, changed: &Arc<Notify>) -> hamn_api::SaveSession {
+    let (store, logged_in, changed) = (store.clone(), Arc::clone(logged_in), Arc::clone(changed));
+    Arc::new(move |session| {
+        if logged_in.swap(session.is_some(), Ordering::AcqRel) && session.is_none() {
+            info!("the session has ended");
         }
-        let key = new_key();
-        let public = public_key(&key)?;
-        let device = self.client.add_device(public, &device_name(), "linux", &public.to_string()).await?;
-        let stored = StoredDevice {
-            id: device.id,
-            addresses: DeviceAddresses { ipv4: ipv4_of(device.ipv4), ipv6: ipv6_of(device.ipv6) },
-            exit: device.exit,
-            key: key.reveal_base64(),
-            key_created_unix_s: clock::now().unix_s,
-            next_key: None,
+        changed.notify_one();
+        let result = match session {
+            Some(session) => store.write_secret_bytes(&SecretName::Session, &session.reveal_json()),
+            None => store.remove_secret(&SecretName::Session),
         };
-        self.save_device(&stored)?;
-        Ok(stored)
-    }
-
-    /// Tells the provider which exit this device wants, if it wants another one than last time.
-    pub(crate) async fn choose_exit(&self, device: &mut StoredDevice, exit: Option<&str>) -> Result<(), ApiError> {
-        if device.exit.as_deref() == exit {
-            return Ok(());
-        }
-        self.client.set_exit(&device.id, exit).await?;
-        device.exit = exit.map(str::to_owned);
-        self.save_device(device)
-    }
-
-    fn save_device(&self, device: &StoredDevice) -> Result<(), ApiError> {
-        self.store.write_secret(&SecretName::Device, device).map_err(|error| ApiError::Storage(format!("{error:#}")))
-    }
-
-    /// Replaces the device key when it is old enough; the new key, when it was replaced. The provider accepts the old one
-    /// for five more minutes, so that nothing is lost in between.
-    pub async fn rotate_key_if_due(&self, now_unix_s: i64, rotation_days: u16) -> Option<SecretKey> {
-        let _one_at_a_time = self.device_work.lock().await;
-        let mut device = self.stored_device().ok().flatten()?;
-        let age_s = now_unix_s.saturating_sub(device.key_created_unix_s);
-        if device.next_key.is_none() && age_s < i64::from(rotation_days).saturating_mul(86_400) {
-            return None;
-        }
-        let key = device.next_key.as_ref().and_then(|text| SecretKey::parse(text).ok()).unwrap_or_else(new_key);
-        device.next_key = Some(key.reveal_base64());
-        self.save_device(&device).ok()?;
-        if let Err(error) = self.client.rotate_key(&device.id, public_key(&key).ok()?).await {
-            info!(code = error.code(), "the device key was not replaced: {error}");
-            return None;
-        }
-        device.key = key.reveal_base64();
-        device.key_created_unix_s = now_unix_s;
-        device.next_key = None;
-        self.save_device(&device).ok()?;
-        info!("the device key was replaced");
-        Some(key)
-    }
+        result.map_err(|error| std::io::Error::other(format!("{error:#}")))
+    })
 }
 
-const fn ipv4_of(net: ipnet::IpNet) -> Option<std::net::Ipv4Addr> {
-    match net {
-        ipnet::IpNet::V4(v4) => Some(v4.addr()),
-        ipnet::IpNet::V6(_) => None,
-    }
-}
-
-const fn ipv6_of(net: ipnet::IpNet) -> Option<std::net::Ipv6Addr> {
-    match net {
-        ipnet::IpNet::V6(v6) => Some(v6.addr()),
-        ipnet::IpNet::V4(_) => None,
-    }
-}
-
-fn new_key() -> SecretKey {
-    SecretKey::new(x25519_dalek::StaticSecret::from(rand::random::<[u8; 32]>()).to_bytes())
-}
-
-fn public_key(key: &SecretKey) -> Result<PublicKey, ApiError> {
-    let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(*key.reveal()));
-    PublicKey::new(public.to_bytes()).map_err(|_| ApiError::Storage("a random key was degenerate; try again".to_owned()))
-}
-
-/// The host's name as the provider shows it in the list of devices: letters, digits and dashes of the first label.
-fn device_name() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let clean: String = name.chars().take_while(|c| *c != '.').filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
-    if clean.is_empty() { "computer".to_owned() } else { clean }
+/// True for the provider's word that it knows no such device.
+pub(crate) fn says_no_such_device(error: &ApiError) -> bool {
+    error.block_reason() == BlockReason::DeviceRevoked
 }

@@ -135,7 +135,7 @@ impl Service {
         let mut counters = tokio::time::interval(COUNTER_INTERVAL);
         counters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
-        let mut watchdog = tokio::time::interval(notify::WATCHDOG_INTERVAL);
+        let mut watchdog = tokio::time::interval(notify::watchdog_interval());
         while !self.ending {
             tokio::select! {
                 biased;

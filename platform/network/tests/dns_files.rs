@@ -1,5 +1,8 @@
 //! `resolv.conf` where nobody else answers for it: set, guarded against rewriting, restored after a crash and from a bind mount.
 
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod routes_lab;
 
 use hamn_core::event::HostEvent;

@@ -1,11 +1,14 @@
 //! The routes in a real kernel: hostile routes, strict reverse path filter, a flushed firewall, a lost tunnel device.
 
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod routes_lab;
 
 use hamn_core::event::HostEvent;
 use hamn_core::net::FWMARK;
 use hamn_core::policy::{NetworkPolicy, TunnelTraffic};
-use routes_lab::{Echo, Lab, ask, blocked, connected, event, eventually, output_of, sh};
+use routes_lab::{Echo, Lab, ask, ask_from, blocked, connected, event, eventually, output_of, sh};
 
 /// What is ours in the kernel.
 fn ours() -> String {
@@ -34,10 +37,7 @@ fn route_01_hostile_routes_neither_leak_nor_cut_off() {
         let (mut network, mut events) = lab.network().await;
         network.apply(&connected(|_| {})).await.unwrap();
         assert_eq!(ask("203.0.113.80:9999", None).as_deref(), Some("tunnel"));
-        let named = event(&mut events, |event| match event {
-            HostEvent::NetworkInterferes { what } => Some(what),
-            _ => None,
-        });
+        let named = event(&mut events, |event| if let HostEvent::NetworkInterferes { what } = event { Some(what) } else { None });
         assert!(named.await.contains("via 192.168.1.1 on eth0"));
         assert!(network.verify().await.iter().all(|finding| finding.ok), "{:?}", network.verify().await);
         routes_alone(network);
@@ -76,6 +76,7 @@ fn strict_reverse_path_filters_accept_the_tunnels_answers_and_a_lan_resolvers() 
     let lab = Lab::new();
     let _gateway = Echo::start(&lab.router, "198.51.100.10:51820", "gateway");
     let _resolver = Echo::start(&lab.router, "192.168.1.53:53", "lan");
+    let _dhcp = Echo::start(&lab.router, "192.168.1.1:67", "dhcp");
     let _inside = Echo::start(&lab.far, "203.0.113.80:9999", "tunnel");
     lab.client.block_on(async || {
         for link in ["all", "eth0", "hamn0"] {
@@ -90,6 +91,7 @@ fn strict_reverse_path_filters_accept_the_tunnels_answers_and_a_lan_resolvers() 
         assert_eq!(ask("198.51.100.10:51820", None), None, "only our own socket reaches the gateway");
         assert_eq!(ask("203.0.113.80:9999", None).as_deref(), Some("tunnel"));
         assert_eq!(ask("192.168.1.53:53", None).as_deref(), Some("lan"));
+        assert_eq!(ask_from(68, "192.168.1.1:67", None).as_deref(), Some("dhcp"), "a lease is renewed");
         network.apply(&NetworkPolicy::Open).await.unwrap();
         assert_eq!(std::fs::read_to_string(switch).unwrap().trim(), "0");
     });
@@ -107,7 +109,10 @@ fn without_its_device_all_is_unreachable_and_with_a_new_one_it_flows_again() {
         sh("ip link set hamn0 down");
         event(&mut events, |event| (event == HostEvent::TunnelInterfaceLost).then_some(())).await;
         assert!(ask("203.0.113.80:9999", None).is_none());
-        assert!(matches!(network.apply(&connected(|_| {})).await, Err(hamn_network::ApplyError::Routes(_))), "not there: an error");
+        assert!(
+            matches!(network.apply(&connected(|_| {})).await, Err(hamn_network::ApplyError::Routes(_))),
+            "not there: an error"
+        );
         sh("ip link set hamn0 up
             ip -6 addr add fd64::2/128 dev hamn0 nodad");
         eventually("routes into the tunnel are back", || ask("203.0.113.80:9999", None).as_deref() == Some("tunnel")).await;
@@ -128,8 +133,7 @@ fn while_verifying_only_the_peers_are_routed_and_the_device_may_come_later() {
         sh("ip link set hamn0 down");
         let (mut network, _events) = lab.network().await;
         let peers = vec!["10.64.0.1".parse().unwrap(), "fd64::1".parse().unwrap()];
-        let verifying =
-            connected(|policy| policy.tunnel.as_mut().unwrap().traffic = TunnelTraffic::VerifyOnly { peers });
+        let verifying = connected(|policy| policy.tunnel.as_mut().unwrap().traffic = TunnelTraffic::VerifyOnly { peers });
         network.apply(&verifying).await.unwrap();
         assert!(!ours().contains("hamn0"));
         sh("ip link set hamn0 up");
@@ -173,5 +177,23 @@ fn restore_removes_what_a_dead_helper_left_and_a_second_time_nothing() {
         assert_eq!(ours(), "");
         assert_eq!(std::fs::read_to_string(lab.resolv_conf()).unwrap(), "nameserver 192.168.1.53\n");
         assert_eq!(hamn_network::restore(&lab.config()).await.unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_host_with_ipv6_switched_off_connects_and_refuses_ipv6() {
+    let lab = Lab::new();
+    let _tunnel = Echo::start(&lab.far, "203.0.113.80:9999", "tunnel");
+    lab.client.block_on(async || {
+        for link in ["all", "default", "lo", "hamn0", "eth0"] {
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1").unwrap();
+        }
+        let (mut network, _events) = lab.network().await;
+        network.apply(&connected(|_| {})).await.unwrap();
+        assert_eq!(ask("203.0.113.80:9999", None).as_deref(), Some("tunnel"));
+        let table = output_of("ip -6 route show table 0x68616d6e");
+        assert!(table.contains("unreachable default") && !table.contains("hamn0"), "{table}");
+        network.apply(&NetworkPolicy::Open).await.unwrap();
+        assert_eq!(ours(), "");
     });
 }

@@ -122,7 +122,7 @@ impl World {
         let mut command = self.lab.client.command(binary("hamn-helper")?);
         command = command.arg("--state-dir").arg(self.state_dir()).arg("--runtime-dir").arg(self.runtime_dir());
         command = command.arg("--policy-dir").arg(self.policy_dir());
-        command.env("RUST_LOG", "debug").log_to(&self.helper_log())
+        command.env("HAMN_LOG", "debug").log_to(&self.helper_log())
     }
 
     /// Starts the helper and waits until it answers.
@@ -249,6 +249,14 @@ impl World {
     /// When it fails.
     pub fn disconnect(&self) -> Result<()> {
         self.run("disconnect --wait").map(drop)
+    }
+
+    /// `hamn restore-network`: with a helper, or without one.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn restore_network(&self) -> Result<()> {
+        self.run(&format!("restore-network --state-dir {}", self.state_dir().display())).map(drop)
     }
 
     /// Changes a setting.

@@ -51,6 +51,8 @@ fn rules_agree_with_the_page_for_every_packet_of_the_domain() {
     let home = vec![fixtures::net("192.168.1.0/24"), fixtures::net("fe80::/64"), fixtures::net("fd12:3456::/64")];
     let hostile =
         vec![fixtures::net("0.0.0.0/1"), fixtures::net("10.0.0.0/8"), fixtures::net("203.0.113.0/24"), fixtures::net("fd00::/8")];
+    // A lease that covers the inner addresses of the tunnel.
+    let covering = vec![fixtures::net("10.128.0.0/16"), fixtures::net("fd00:128::/64")];
     let custom = Dns::Custom { addresses: vec![fixtures::ip("192.168.1.1"), fixtures::ip("9.9.9.9")] };
     let api = fixtures::api(&mut Random::new(2));
     assert!(!api.is_empty());
@@ -59,6 +61,7 @@ fn rules_agree_with_the_page_for_every_packet_of_the_domain() {
         (0, false, Dns::Provider, &home),
         (0, true, custom.clone(), &home),
         (0, true, Dns::Provider, &hostile),
+        (0, true, Dns::Provider, &covering),
         (1, true, Dns::Provider, &home),
         (2, false, custom, &home),
         (3, true, Dns::Provider, &home),
@@ -81,7 +84,7 @@ fn rules_agree_with_the_page_for_every_packet_of_the_domain() {
         }
     }
     println!("{rows} rows, {count} packets");
-    assert!(rows == 24 && count >= 10_000_000, "{rows} rows, {count} packets");
+    assert!(rows == 28 && count >= 10_000_000, "{rows} rows, {count} packets");
 }
 
 #[test]

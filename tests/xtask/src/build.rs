@@ -1,8 +1,12 @@
-//! Cargo, called with one target directory for everything.
+//! Cargo, called with one target directory, one selection of packages and one profile for everything.
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Every program of the workspace. A subset of the packages would have other features in shared dependencies, and cargo would build
+/// those a second time; so everything is built as `--workspace`, and subsets of the tests are chosen by nextest's filters.
+pub const PROGRAMS: &str = "--workspace --bins";
 
 /// The workspace's root.
 pub fn root() -> Result<PathBuf> {
@@ -25,20 +29,52 @@ pub fn programs() -> Result<PathBuf> {
     Ok(target_dir()?.join("debug"))
 }
 
+/// What `cargo run` told us about xtask's own package. Build scripts that watch these would run again after every plain `cargo build`.
+fn about_xtask(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
 /// A cargo command in the workspace.
 pub fn cargo(words: &str) -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| about_xtask(name)) {
+        command.env_remove(name);
+    }
     command.current_dir(root()?).env("CARGO_TARGET_DIR", target_dir()?).env("HAMN_BIN_DIR", programs()?);
     // Backtraces of expected errors would drown a test's message.
-    command.env("RUST_BACKTRACE", std::env::var_os("RUST_BACKTRACE").unwrap_or_else(|| "0".into())).args(words.split_whitespace());
+    command
+        .env("RUST_BACKTRACE", std::env::var_os("RUST_BACKTRACE").unwrap_or_else(|| "0".into()))
+        .args(words.split_whitespace());
     Ok(command)
 }
 
-/// Builds every program of the workspace.
-pub fn programs_up_to_date() -> Result<()> {
-    let packages = "-p hamn-helper -p hamn-cli -p hamn-provider -p hamn-e2e";
-    if !cargo(&format!("build --quiet {packages} --bins"))?.status().context("run cargo")?.success() {
+/// Builds every program of the workspace; `options` are more words for cargo.
+pub fn build_programs(options: &str) -> Result<()> {
+    if !cargo(&format!("build --quiet {PROGRAMS} {options}"))?.status().context("run cargo")?.success() {
         bail!("the build failed");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn features(edges: &str) -> BTreeSet<String> {
+        let words = format!("tree --workspace --offline --prefix none --no-dedupe --edges {edges} --format");
+        let output = cargo(&words).unwrap().arg("{p} {f}").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| line.replace(" (proc-macro)", "")).collect()
+    }
+
+    #[test]
+    fn tests_switch_on_no_feature_that_the_programs_lack() {
+        let (programs, tests) = (features("normal,build"), features("all"));
+        let twice: Vec<&String> = programs.difference(&tests).collect();
+        assert!(twice.is_empty(), "built twice; name the tests' features in tests/e2e/Cargo.toml: {twice:#?}");
+        assert!(programs.len() > 100 && tests.len() > programs.len(), "the negative control");
+    }
 }

@@ -1,13 +1,14 @@
 //! The commands of xtask.
 
-use crate::build::{cargo, programs, programs_up_to_date, root, target_dir};
+use crate::build::{build_programs, cargo, programs, root, target_dir};
 use crate::output::say;
-use crate::system::{BASE, BENCH, TESTS, find, install_missing, may_install, with_namespaces};
+use crate::steps::Steps;
+use crate::system::{BASE, BENCH, install_missing, may_install, with_namespaces};
+use crate::usage;
 use anyhow::{Context, Result, bail};
 use pico_args::Arguments;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
 
 /// Builds everything and runs `hamn-demo`, which tells the story.
 pub fn demo(arguments: Arguments) -> Result<ExitCode> {
@@ -20,10 +21,7 @@ pub fn bench(arguments: Arguments) -> Result<ExitCode> {
     install_missing(&[BASE, BENCH])?;
     stock_gotatun()?;
     say("Building for release; the first time this takes some minutes.");
-    let packages = "-p hamn-helper -p hamn-cli -p hamn-provider -p hamn-e2e";
-    if !cargo(&format!("build --release --quiet {packages} --bins"))?.status().context("run cargo")?.success() {
-        bail!("the build failed");
-    }
+    build_programs("--release")?;
     let programs = target_dir()?.join("release");
     let mut command = with_namespaces(&programs.join("hamn-bench"))?;
     let status = command.args(arguments.finish()).env("HAMN_BIN_DIR", &programs).status().context("run hamn-bench")?;
@@ -52,94 +50,10 @@ fn run_program(name: &str, arguments: Vec<OsString>) -> Result<ExitCode> {
     if fresh {
         say("Building; the first time this takes some minutes.");
     }
-    programs_up_to_date()?;
+    build_programs("")?;
     let mut command = with_namespaces(&programs()?.join(name))?;
     let status = command.args(arguments).env("HAMN_BIN_DIR", programs()?).status().with_context(|| format!("run {name}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// One line of the summary.
-struct Step {
-    name: &'static str,
-    good: bool,
-    took: Duration,
-}
-
-/// Runs steps, all of them even when one fails, and sums up.
-#[derive(Default)]
-struct Steps(Vec<Step>);
-
-impl Steps {
-    fn run(&mut self, name: &'static str, command: Result<Command>) -> Result<()> {
-        say(&format!("\n=== {name}"));
-        let start = Instant::now();
-        let good = command?.status().with_context(|| format!("run step {name}"))?.success();
-        self.0.push(Step { name, good, took: start.elapsed() });
-        Ok(())
-    }
-
-    fn summary(&self) -> ExitCode {
-        say("\n=== summary");
-        for step in &self.0 {
-            say(&format!("{:>4}  {:<44} {:>7.1} s", if step.good { "ok" } else { "FAIL" }, step.name, step.took.as_secs_f64()));
-        }
-        if self.0.iter().all(|step| step.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-/// Everything that the continuous integration runs.
-pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
-    let quick = arguments.contains("--quick");
-    let rest = arguments.finish();
-    if !rest.is_empty() {
-        bail!("test takes only --quick, not {rest:?}");
-    }
-    install_missing(&[BASE, TESTS])?;
-    let nextest = have_nextest()?;
-    let mut steps = Steps::default();
-    steps.run("format", cargo("fmt --all --check"))?;
-    steps.run("lints", cargo("clippy --workspace --all-targets --quiet -- -D warnings"))?;
-    if find("cargo-deny").is_some() && root()?.join("deny.toml").is_file() {
-        steps.run("dependencies (cargo-deny)", cargo("deny --offline check bans licenses sources"))?;
-    }
-    steps.run("build", cargo("build --workspace --bins --quiet"))?;
-    steps.run("unit tests", tests(nextest, "--workspace --exclude hamn-e2e --exclude hamn-model-tests"))?;
-    if !quick {
-        steps.run("model tests", tests(nextest, "--package hamn-model-tests"))?;
-        steps.run("end-to-end tests in network namespaces", tests(nextest, "--package hamn-e2e"))?;
-    }
-    Ok(steps.summary())
-}
-
-/// Namespaces need root; the tests' programs are run through sudo when we are not.
-fn tests(nextest: bool, packages: &str) -> Result<Command> {
-    let words = if nextest {
-        format!(
-            "nextest run --config-file tests/nextest.toml --no-fail-fast --status-level fail --final-status-level slow {packages}"
-        )
-    } else {
-        format!("test --quiet --no-fail-fast {packages}")
-    };
-    let mut command = cargo(&words)?;
-    if !crate::system::is_root() {
-        let sudo = find("sudo").context("the tests need root, and there is no sudo")?;
-        let mut runner = sudo.into_os_string();
-        runner.push(" -E");
-        command.env(format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase()), runner);
-    }
-    Ok(command)
-}
-
-fn have_nextest() -> Result<bool> {
-    if find("cargo-nextest").is_some() || cargo("nextest --version")?.output().is_ok_and(|output| output.status.success()) {
-        return Ok(true);
-    }
-    say("Installing cargo-nextest (once; some minutes). Without it the tests run with cargo test.");
-    let installed = cargo("install cargo-nextest --locked --quiet")?.status().is_ok_and(|status| status.success());
-    if !installed {
-        say("cargo-nextest could not be installed; using cargo test.");
-    }
-    Ok(installed)
 }
 
 /// Release programs and the files of `installers/linux`, in one archive.
@@ -163,7 +77,7 @@ pub fn package(arguments: Arguments) -> Result<ExitCode> {
     if !copied.success() || !packed.success() {
         bail!("the archive could not be written");
     }
-    say(&format!("{}", archive.display()));
+    say(&format!("{}\nPackages for apt and dnf do not exist yet, nor any for Windows and macOS.", archive.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -181,16 +95,17 @@ pub fn check_cross(mut arguments: Arguments) -> Result<ExitCode> {
         if !added {
             say(&format!("rustup cannot add {target}; trying with what is installed."));
         }
-        let name: &'static str = String::leak(target.clone());
-        steps.run(name, cargo(&format!("check --quiet {PORTABLE} --target {target}")))?;
+        steps.run(&target, cargo(&format!("check --quiet {PORTABLE} --target {target}")))?;
     }
+    say("hamn-core is all that is portable today; the other crates are for Linux.");
     Ok(steps.summary())
 }
 
-fn finish(arguments: Arguments) -> Result<()> {
+/// Everything is read: what is left is a mistake.
+pub fn finish(arguments: Arguments) -> Result<()> {
     let rest = arguments.finish();
     if !rest.is_empty() {
-        bail!("unknown arguments {rest:?}");
+        return Err(usage(&format!("unknown arguments {rest:?}")));
     }
     Ok(())
 }

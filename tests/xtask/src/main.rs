@@ -1,11 +1,13 @@
 //! `cargo xtask`: the one front door for development. Needs nothing but the Rust toolchain; installs what else is missing.
 
 mod build;
+mod checks;
 mod commands;
 mod output;
+mod steps;
 mod system;
 
-use output::say;
+use output::{answer, say};
 use std::process::ExitCode;
 
 const HELP: &str = "cargo xtask COMMAND
@@ -19,33 +21,46 @@ const HELP: &str = "cargo xtask COMMAND
 Everything is built in HAMN_TARGET_DIR, else CARGO_TARGET_DIR, else ~/.cache/hamn/target.
 Missing system packages are installed with apt-get; --no-install forbids that.";
 
+/// Words that xtask does not know: the exit code is 2, not 1.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn usage(text: &str) -> anyhow::Error {
+    anyhow::Error::new(Usage(text.to_owned()))
+}
+
 fn main() -> ExitCode {
     let mut arguments = pico_args::Arguments::from_env();
-    let command = arguments.subcommand().ok().flatten();
-    if arguments.contains(["-h", "--help"]) {
-        say(HELP);
-        return ExitCode::SUCCESS;
-    }
     if arguments.contains("--no-install") {
         system::forbid_installing();
     }
+    let command = arguments.subcommand().ok().flatten();
+    if arguments.contains(["-h", "--help"]) {
+        answer(HELP);
+        return ExitCode::SUCCESS;
+    }
     let result = match command.as_deref() {
         Some("demo") => commands::demo(arguments),
-        Some("test") => commands::test(arguments),
+        Some("test") => checks::test(arguments),
         Some("bench") => commands::bench(arguments),
         Some("package") => commands::package(arguments),
         Some("check-cross") => commands::check_cross(arguments),
-        Some(other) => {
-            say(&format!("unknown command {other}\n\n{HELP}"));
-            return ExitCode::from(2);
-        }
-        None => {
-            say(HELP);
-            return ExitCode::from(2);
-        }
+        Some(other) => Err(usage(&format!("unknown command {other}\n\n{HELP}"))),
+        None => commands::finish(arguments).map(|()| {
+            answer(HELP);
+            ExitCode::SUCCESS
+        }),
     };
     result.unwrap_or_else(|error| {
         say(&format!("xtask: {error:#}"));
-        ExitCode::FAILURE
+        if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }

@@ -6,3 +6,8 @@ use std::io::Write;
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// Prints what was asked for to standard output.
+pub fn answer(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -57,6 +57,7 @@ pub fn install_missing(needs: &[&[Need]]) -> Result<()> {
     let missing: Vec<Need> =
         needs.iter().flat_map(|list| list.iter()).filter(|(program, _)| find(program).is_none()).copied().collect();
     if missing.is_empty() {
+        say("Nothing to install: every system package that this needs is here.");
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();

@@ -11,6 +11,11 @@ pub fn private(path: &Path) -> anyhow::Result<()> {
     if !path.exists() && std::fs::symlink_metadata(path).is_err() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("create {}", path.display()))?;
     }
+    is_private(path)
+}
+
+/// As `private`, but creates nothing.
+pub fn is_private(path: &Path) -> anyhow::Result<()> {
     let metadata = real_directory(path)?;
     if metadata.mode() & 0o077 != 0 {
         bail!("{} is open to other users (mode {:o}); run: chmod 0700 {}", path.display(), metadata.mode() & 0o7777, path.display());
@@ -35,6 +40,12 @@ pub fn readable(path: &Path) -> anyhow::Result<()> {
 pub fn is_trusted(metadata: &std::fs::Metadata) -> bool {
     let owner = metadata.uid();
     (owner == 0 || owner == nix::unistd::geteuid().as_raw()) && metadata.mode() & 0o022 == 0
+}
+
+/// True when a file of ours belongs to us and only we can write to it.
+#[must_use]
+pub fn is_own(metadata: &std::fs::Metadata) -> bool {
+    metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }
 
 fn real_directory(path: &Path) -> anyhow::Result<std::fs::Metadata> {

@@ -22,17 +22,42 @@ pub const MAX_PROFILES: usize = 200;
 #[derive(Clone)]
 pub struct Store {
     state_dir: PathBuf,
+    /// Holds the intent that the disk would not take, until the next boot.
+    unsaved_intent: Option<PathBuf>,
     secrets: Arc<dyn SecretStore>,
 }
 
 /// What was found at the start.
 pub struct Found {
-    /// Settings; the most protected ones when the file could not be read.
+    /// Settings; the defaults when there are none or they could not be read (`target` is then never an open one).
     pub settings: Settings,
     /// Intent; `None` when there should be one and it cannot be read (G16).
     pub target: Option<Target>,
     /// What the user should know.
     pub notes: Vec<String>,
+}
+
+/// What the two files say. `Ok(None)` for a missing one.
+struct Survey {
+    settings: Result<Option<Settings>, String>,
+    target: Result<Option<Target>, String>,
+    /// The intent is one that the disk would not take.
+    unsaved: bool,
+    /// Nothing was ever kept here.
+    fresh: bool,
+}
+
+impl Survey {
+    /// The one place that says what damaged or missing files mean (G16).
+    fn decide(&self, defaults: &Settings) -> (Settings, Option<Target>) {
+        let target = self.target.as_ref().ok().cloned().flatten();
+        match &self.settings {
+            _ if self.fresh => (defaults.clone(), Some(Target::Disconnected)),
+            Ok(Some(settings)) => (settings.clone(), target),
+            // Settings that were lost may have held lockdown: an open intent counts as unreadable then, too.
+            Ok(None) | Err(_) => (defaults.clone(), target.filter(|target| *target != Target::Disconnected)),
+        }
+    }
 }
 
 impl Store {
@@ -42,7 +67,28 @@ impl Store {
         directory::private(&state_dir.join("profiles"))?;
         directory::private(&state_dir.join("cache"))?;
         directory::private(&state_dir.join("network"))?;
-        Ok(Self { state_dir: state_dir.to_owned(), secrets: Arc::new(SecretFiles::new(state_dir.to_owned())) })
+        Ok(Self::at(state_dir))
+    }
+
+    /// As `open`, for somebody who only looks: a directory that is missing is an empty one, and nothing is created.
+    pub fn inspect(state_dir: &Path) -> anyhow::Result<Self> {
+        let missing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        if !std::fs::symlink_metadata(state_dir).is_err_and(missing) {
+            directory::is_private(state_dir)?;
+        }
+        Ok(Self::at(state_dir))
+    }
+
+    fn at(state_dir: &Path) -> Self {
+        let secrets = Arc::new(SecretFiles::new(state_dir.to_owned()));
+        Self { state_dir: state_dir.to_owned(), unsaved_intent: None, secrets }
+    }
+
+    /// An intent that cannot be written to the state directory (disk full, read-only) is kept in this directory, which
+    /// lasts until the next boot: a helper that crashes and starts again is then not more open than before (G6).
+    #[must_use]
+    pub fn with_runtime_dir(self, runtime_dir: &Path) -> Self {
+        Self { unsaved_intent: Some(runtime_dir.join("intent.json")), ..self }
     }
 
     /// Where the provider's answers are cached.
@@ -66,87 +112,71 @@ impl Store {
     }
 
     /// Reads settings and intent. Never fails: what cannot be read is moved aside and replaced by the closed answer.
+    /// `defaults` are the settings of a new installation.
     #[must_use]
-    pub fn load(&self) -> Found {
+    pub fn load(&self, defaults: &Settings) -> Found {
         let mut notes = Vec::new();
-        // The settings file is written first in the life of a state directory, so its absence marks a new installation.
-        let fresh = matches!(atomic::read(&self.settings_path(), LIMIT_BYTES), Ok(None)) && matches!(atomic::read(&self.target_path(), LIMIT_BYTES), Ok(None));
-        let settings = self.load_settings(fresh, &mut notes);
-        let target = self.load_target(fresh, &mut notes);
+        for directory in [self.state_dir.clone(), self.state_dir.join("profiles")] {
+            if let Err(error) = atomic::remove_temporaries(&directory) {
+                notes.push(format!("unfinished files in {} could not be removed ({error})", directory.display()));
+            }
+        }
+        let survey = self.survey();
+        let (settings, target) = survey.decide(defaults);
+        if survey.fresh {
+            if let Err(error) = self.save_settings(&settings).and_then(|()| self.save_target(&Target::Disconnected)) {
+                notes.push(format!("the settings could not be written ({error:#}); they last until the helper ends"));
+            }
+            return Found { settings, target, notes };
+        }
+        if let Some(why) = lost(&survey.settings) {
+            let aside = aside(&self.settings_path(), survey.settings.is_err());
+            notes.push(format!(
+                "the settings could not be read ({why}){aside}; the defaults are used and nothing leaves until you connect or disconnect"
+            ));
+        }
+        if let Some(why) = lost(&survey.target) {
+            // An unsaved intent stays where it is until the next decision: an older one on the disk must not count again.
+            let aside = if survey.unsaved { String::new() } else { aside(&self.target_path(), survey.target.is_err()) };
+            notes.push(format!("the saved state could not be read ({why}){aside}; the network stays blocked until you connect or disconnect"));
+        }
         Found { settings, target, notes }
     }
 
     /// As `load`, but changes no file: for early boot, which must not touch what the helper will report.
     #[must_use]
-    pub fn peek(&self) -> Found {
-        let settings = match atomic::read(&self.settings_path(), LIMIT_BYTES) {
-            Ok(Some(bytes)) => hamn_core::settings::load(&bytes).ok().map(|loaded| loaded.settings),
-            Ok(None) | Err(_) => None,
-        };
-        let target = match (atomic::read(&self.target_path(), LIMIT_BYTES), &settings) {
-            (Ok(None), None) if matches!(atomic::read(&self.settings_path(), LIMIT_BYTES), Ok(None)) => Some(Target::Disconnected),
-            (_, None) => None,
-            (_, Some(_)) => self.parse_target().ok(),
-        };
-        Found { settings: settings.unwrap_or_default(), target, notes: Vec::new() }
+    pub fn peek(&self, defaults: &Settings) -> Found {
+        let (settings, target) = self.survey().decide(defaults);
+        Found { settings, target, notes: Vec::new() }
     }
 
-    fn load_settings(&self, fresh: bool, notes: &mut Vec<String>) -> Settings {
-        if fresh {
-            let settings = Settings::default();
-            if let Err(error) = self.save_settings(&settings).and_then(|()| self.save_target(&Target::Disconnected)) {
-                notes.push(format!("the settings could not be written ({error:#}); they last until the helper ends"));
-            }
-            return settings;
-        }
-        let path = self.settings_path();
-        let read = atomic::read(&path, LIMIT_BYTES).map_err(|error| error.to_string());
-        let parsed = read.and_then(|bytes| match bytes {
-            None => Err("the file is missing".to_owned()),
-            Some(bytes) => hamn_core::settings::load(&bytes).map_err(|error| error.to_string()),
+    fn survey(&self) -> Survey {
+        let settings = read_file(&self.settings_path(), |bytes| {
+            hamn_core::settings::load(bytes).map(|loaded| loaded.settings).map_err(|error| error.to_string())
         });
-        match parsed {
-            Ok(loaded) => loaded.settings,
-            Err(why) => {
-                let aside = self.aside(&path);
-                notes.push(format!("the settings could not be read ({why}){aside}; the defaults are used and nothing leaves until you connect or disconnect"));
-                Settings::default()
-            }
-        }
+        let parse = |bytes: &[u8]| hamn_core::settings::load_target(bytes).map_err(|error| error.to_string());
+        // It exists only while it is newer than what the disk holds.
+        let unsaved = self.unsaved_intent.as_ref().map_or(Ok(None), |path| read_file(path, parse));
+        let (target, unsaved) = match unsaved {
+            Ok(None) => (read_file(&self.target_path(), parse), false),
+            newer => (newer, true),
+        };
+        let fresh = settings == Ok(None) && target == Ok(None) && self.is_empty();
+        Survey { settings, target, unsaved, fresh }
     }
 
-    fn load_target(&self, fresh: bool, notes: &mut Vec<String>) -> Option<Target> {
-        if fresh {
-            return Some(Target::Disconnected);
-        }
-        let path = self.target_path();
-        // Settings that were lost may have held lockdown: the intent counts as unreadable then, too.
-        if matches!(atomic::read(&self.settings_path(), LIMIT_BYTES), Ok(None) | Err(_)) {
-            return match self.parse_target() {
-                Ok(target @ Target::Connected { .. }) => Some(target),
-                Ok(Target::Disconnected) | Err(_) => None,
-            };
-        }
-        match self.parse_target() {
-            Ok(target) => Some(target),
-            Err(why) => {
-                let aside = self.aside(&path);
-                notes.push(format!("the saved state could not be read ({why}){aside}; the network stays blocked until you connect or disconnect"));
-                None
-            }
-        }
-    }
-
-    fn parse_target(&self) -> Result<Target, String> {
-        let bytes = atomic::read(&self.target_path(), LIMIT_BYTES).map_err(|error| error.to_string())?.ok_or("the file is missing")?;
-        hamn_core::settings::load_target(&bytes).map_err(|error| error.to_string())
-    }
-
-    fn aside(&self, path: &Path) -> String {
-        match atomic::set_aside(path) {
-            Ok(aside) => format!(" and was moved to {}", aside.display()),
-            Err(_) => String::new(),
-        }
+    /// True when no file was ever kept here. Settings and intent that are both gone while a device's key, or a file that
+    /// was set aside, is still there were lost: that is no new installation.
+    fn is_empty(&self) -> bool {
+        let entries = match std::fs::read_dir(&self.state_dir) {
+            Ok(entries) => entries,
+            Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
+        };
+        entries.into_iter().all(|entry| {
+            entry.is_ok_and(|entry| {
+                atomic::is_temporary(&entry.file_name()) || entry.file_type().is_ok_and(|kind| kind.is_dir())
+            })
+        })
     }
 
     /// Writes the settings.
@@ -154,15 +184,33 @@ impl Store {
         atomic::write(&self.settings_path(), &hamn_core::settings::save(settings)).context("save the settings")
     }
 
-    /// Writes the intent. Returns only when it is on the disk.
-    pub fn save_target(&self, target: &Target) -> anyhow::Result<()> {
-        atomic::write(&self.target_path(), &hamn_core::settings::save_target(target)).context("save the intent")
+    /// Writes the settings unless there is a file: settings that were lost count as closed at the next start, and a
+    /// decision of the user ends that.
+    pub fn save_missing_settings(&self, settings: &Settings) -> anyhow::Result<()> {
+        let missing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        if std::fs::symlink_metadata(self.settings_path()).is_err_and(missing) { self.save_settings(settings) } else { Ok(()) }
     }
 
-    /// A small public state file (`quality.json`, `loads.json`), or `None` when it is missing or unreadable.
+    /// Writes the intent. Returns only when it is on the disk.
+    ///
+    /// # Errors
+    /// It is not; it is then kept until the next boot where that is possible.
+    pub fn save_target(&self, target: &Target) -> anyhow::Result<()> {
+        let bytes = hamn_core::settings::save_target(target);
+        let saved = atomic::write(&self.target_path(), &bytes);
+        if let Some(path) = &self.unsaved_intent {
+            match &saved {
+                Ok(()) => atomic::remove(path).context("forget the older intent")?,
+                Err(_) => atomic::write(path, &bytes).context("save the intent, also not until the next boot")?,
+            }
+        }
+        saved.context("save the intent")
+    }
+
+    /// A small public state file (`quality.json`), or `None` when it is missing or unreadable.
     #[must_use]
     pub fn read_state<T: serde::de::DeserializeOwned>(&self, name: &'static str) -> Option<T> {
-        let bytes = atomic::read(&self.state_dir.join(name), 4 * 1024 * 1024).ok().flatten()?;
+        let bytes = atomic::read(&self.state_dir.join(name), 4 * 1024 * 1024, directory::is_own).ok().flatten()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -175,7 +223,10 @@ impl Store {
     pub fn read_secret<T: serde::de::DeserializeOwned>(&self, name: &SecretName) -> anyhow::Result<Option<T>> {
         match self.secrets.read(name)? {
             None => Ok(None),
-            Some(bytes) => Ok(Some(serde_json::from_slice(&bytes).context("a stored secret has another shape")?)),
+            // serde's message may quote a value, which here is a key (G14).
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| anyhow::anyhow!("a stored secret has another shape (line {}, column {})", error.line(), error.column())),
         }
     }
 
@@ -229,5 +280,30 @@ impl Store {
         let known = self.secrets.read(&SecretName::Profile(name.clone()))?.is_some();
         self.secrets.remove(&SecretName::Profile(name.clone()))?;
         Ok(known)
+    }
+}
+
+/// Why a file is no use, if it is none.
+fn lost<T>(read: &Result<Option<T>, String>) -> Option<&str> {
+    match read {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("the file is missing"),
+        Err(why) => Some(why),
+    }
+}
+
+fn read_file<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, String>) -> Result<Option<T>, String> {
+    match atomic::read(path, LIMIT_BYTES, directory::is_own) {
+        Ok(None) => Ok(None),
+        Ok(Some(bytes)) => parse(&bytes).map(Some),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn aside(path: &Path, is_there: bool) -> String {
+    match atomic::set_aside(path) {
+        Ok(aside) => format!(" and was moved to {}", aside.display()),
+        Err(error) if is_there => format!(" and could not be moved aside ({error})"),
+        Err(_) => String::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! Where secrets rest. One trait, so that other systems use their own stores; on Linux 0600 files of root.
 
-use super::atomic;
+use super::{atomic, directory};
 use std::io;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -12,6 +12,8 @@ pub enum SecretName {
     Session,
     /// The device: its WireGuard key, id and addresses.
     Device,
+    /// The key of a device that is being registered: after a crash the same key is offered again (KEY-03).
+    NewDevice,
     /// An imported profile, whole.
     Profile(hamn_core::profile::ProfileName),
 }
@@ -45,6 +47,7 @@ impl SecretFiles {
         match name {
             SecretName::Session => self.directory.join("session.json"),
             SecretName::Device => self.directory.join("device.json"),
+            SecretName::NewDevice => self.directory.join("device-new.json"),
             SecretName::Profile(profile) => self.directory.join("profiles").join(format!("{profile}.conf")),
         }
     }
@@ -52,7 +55,7 @@ impl SecretFiles {
 
 impl SecretStore for SecretFiles {
     fn read(&self, name: &SecretName) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        Ok(atomic::read(&self.path(name), LIMIT_BYTES)?.map(Zeroizing::new))
+        Ok(atomic::read(&self.path(name), LIMIT_BYTES, directory::is_own)?.map(Zeroizing::new))
     }
     fn write(&self, name: &SecretName, secret: &[u8]) -> io::Result<()> {
         atomic::write(&self.path(name), secret)

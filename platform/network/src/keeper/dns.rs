@@ -16,6 +16,8 @@ use tokio::time::Instant;
 /// How often settings behind D-Bus are compared while they are ours: NetworkManager announces nothing when it resets them.
 /// A reset flag does not leak meanwhile: "~." routes all names to our link, and the firewall refuses port 53 elsewhere.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// The file announces its changes, so this is for a watch that missed one.
+const COMPARE_FILE_EVERY: Duration = Duration::from_secs(10);
 /// A program that rewrites the file all the time is answered this often, and reported at most once a second.
 const REWRITE_EVERY: Duration = Duration::from_millis(50);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -155,7 +157,7 @@ impl Task {
 
     async fn grant(&mut self, wish: DnsWish) -> Result<Option<String>, DnsError> {
         match &wish {
-            DnsWish::Unchanged => return Ok(None),
+            DnsWish::Unchanged => Ok(None),
             DnsWish::Original => {
                 (self.file, self.compare_at, self.wish) = (None, None, DnsWish::Original);
                 let links = self.links("").await?;
@@ -191,22 +193,22 @@ impl Task {
     fn guard_file(&mut self) {
         let since = Instant::now();
         let result = self.dns.guard_file();
+        if matches!(result, Ok(None)) && !self.dns.file_is_ours() {
+            // A symbolic link: perhaps the host changed hands.
+            self.compare_at = Some(Instant::now());
+        }
         self.report(result, since);
     }
 
     async fn guard(&mut self) {
-        self.compare_at = Some(Instant::now() + COMPARE_EVERY);
-        let DnsWish::Set(plan) = &self.wish else { return };
-        let since = Instant::now();
+        let DnsWish::Set(plan) = &self.wish else {
+            self.compare_at = None;
+            return;
+        };
         let interface = plan.interface.clone();
-        if self.dns.backend() == Some(Backend::StaticFile) && self.file.is_some() {
-            let result = self.dns.guard_file();
-            let unsettled = matches!(&result, Ok(None)) && !self.dns.file_is_ours();
-            self.report(result, since);
-            if !unsettled {
-                return;
-            }
-        }
+        let by_file = self.dns.backend() == Some(Backend::StaticFile) && self.file.is_some();
+        self.compare_at = Some(Instant::now() + if by_file { COMPARE_FILE_EVERY } else { COMPARE_EVERY });
+        let since = Instant::now();
         let result = match self.links(interface.as_str()).await {
             // Without its interface there is nothing to set; the monitor tells of it.
             Ok(Links { tunnel: None, .. }) => return,

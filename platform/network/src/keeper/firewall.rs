@@ -1,9 +1,10 @@
 //! Keeps the firewall as it was applied: another program's change is undone within 100 ms and reported (TAMPER-01).
 
-use super::{Outbox, microseconds};
+use super::Outbox;
 use crate::firewall::Ruleset;
 use crate::firewall::apply::linux::{Nft, NftError};
 use crate::firewall::apply::watch::{Change, Watch};
+use crate::firewall::compile::nftables;
 use futures_util::FutureExt;
 use hamn_core::event::HostEvent;
 use hamn_core::policy::NetworkPolicy;
@@ -96,7 +97,7 @@ impl Guard {
         loop {
             let guarding = self.rules.borrow_and_update().is_some();
             if guarding && listener.is_none() {
-                listener = self.listen().await;
+                listener = self.listen();
                 // What happened before it listened is not reported.
                 self.check(&Change::default(), Instant::now()).await;
             }
@@ -122,7 +123,7 @@ impl Guard {
         }
     }
 
-    async fn listen(&mut self) -> Option<Watch> {
+    fn listen(&mut self) -> Option<Watch> {
         match Watch::open() {
             Ok(watch) => {
                 self.retry = RETRY_MIN;
@@ -141,16 +142,10 @@ impl Guard {
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
         let Some(rules) = self.rules.borrow().clone() else { return };
-        let restored = match Nft::find() {
-            Ok(nft) => match nft.matches(&rules).await {
-                Ok(true) => return,
-                Ok(false) | Err(_) => nft.apply(&rules).await,
-            },
-            Err(error) => Err(error),
-        };
-        match restored {
-            Ok(()) => {
-                let restored_after_us = microseconds(noticed);
+        match restore(&rules).await {
+            Ok(None) => {}
+            Ok(Some(restored)) => {
+                let restored_after_us = u64::try_from((restored - noticed).as_micros()).unwrap_or(u64::MAX);
                 let by = if change.program.is_empty() { String::new() } else { format!(" by {}", change.program) };
                 tracing::warn!(program = change.program, restored_after_us, "firewall rules were changed and are restored");
                 self.outbox.push(HostEvent::Tampered { what: format!("firewall rules changed{by}"), restored_after_us });
@@ -160,6 +155,21 @@ impl Guard {
                 self.outbox.push(HostEvent::RestoreFailed { reason: format!("firewall: {error}") });
             }
         }
+    }
+}
+
+/// Loads the rules if the kernel holds others and reads them back. Says when they were in force again.
+async fn restore(rules: &Ruleset) -> Result<Option<Instant>, NftError> {
+    let nft = Nft::find()?;
+    if nft.matches(rules).await.unwrap_or(false) {
+        return Ok(None);
+    }
+    nft.load(&nftables::batch(rules)).await?;
+    let restored = Instant::now();
+    if nft.matches(rules).await? {
+        Ok(Some(restored))
+    } else {
+        Err(NftError::ReadBackDiffers { detail: "restored rules were changed again".to_owned() })
     }
 }
 

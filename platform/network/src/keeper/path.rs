@@ -251,8 +251,8 @@ impl Task {
             self.facts.send_replace(facts.clone());
             self.outbox.push(HostEvent::Facts { facts, path_changed });
         }
-        let enforcing = self.plan.as_ref().is_some_and(|plan| *plan != RoutePlan::default());
-        let harmful = if enforcing { view.interfering(&name) } else { BTreeSet::new() };
+        let tunnelled = self.plan.as_ref().is_some_and(|plan| plan.tunnel.is_some());
+        let harmful = if tunnelled { view.interfering(&name) } else { BTreeSet::new() };
         for what in harmful.difference(&self.reported) {
             self.outbox.push(HostEvent::NetworkInterferes { what: what.clone() });
         }

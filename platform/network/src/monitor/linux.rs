@@ -1,4 +1,5 @@
 //! Reading links, addresses and routes over rtnetlink, and hearing of changes to them.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the kernel's attributes are an open set; the rest is of no interest")]
 
 use super::facts::{AddressView, HostView, LinkView, RouteView};
 use crate::routes::apply::linux::{RouteError, Routing};

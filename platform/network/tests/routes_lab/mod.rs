@@ -1,5 +1,6 @@
 //! A client in a network and mount namespace of its own, with a router behind `eth0` and a far end behind `hamn0`. Needs root.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, missing_docs, clippy::allow_attributes, reason = "each test binary uses a part")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a failed step is a failed test")]
 
 use hamn_core::event::HostEvent;
 use hamn_core::net::{Endpoint, InterfaceName};
@@ -94,53 +95,48 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Self {
-        let lab = Self {
-            client: Namespace::new(),
-            router: Namespace::new(),
-            far: Namespace::new(),
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let lab =
+            Self { client: Namespace::new(), router: Namespace::new(), far: Namespace::new(), dir: tempfile::tempdir().unwrap() };
         let (router, far) = (lab.router.path(), lab.far.path());
         for namespace in [&lab.client, &lab.router, &lab.far] {
             namespace.run(|| {
-                for switch in ["ipv6/conf/default/accept_dad", "ipv6/conf/all/accept_dad", "ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
+                for switch in [
+                    "ipv6/conf/default/accept_dad",
+                    "ipv6/conf/all/accept_dad",
+                    "ipv4/conf/all/rp_filter",
+                    "ipv4/conf/default/rp_filter",
+                ] {
                     std::fs::write(format!("/proc/sys/net/{switch}"), "0").unwrap();
                 }
             });
         }
         lab.client.sh(&format!("ip link add eth0 type veth peer name lan0 netns {router}"));
         lab.client.sh(&format!("ip link add hamn0 type veth peer name tun0 netns {far}"));
-        lab.router.sh(
-            "ip addr add 192.168.1.1/24 dev lan0
+        lab.router.sh("ip addr add 192.168.1.1/24 dev lan0
              ip addr add 192.168.1.53/24 dev lan0
              ip addr add 203.0.113.80/32 dev lo
              ip addr add 198.51.100.10/32 dev lo
              ip addr add 2001:db8:1::1/64 dev lan0 nodad
              ip link set lan0 up
-             ip route add 10.64.0.2/32 via 192.168.1.5",
-        );
-        lab.far.sh(
-            "ip addr add 203.0.113.80/32 dev lo
+             ip route add 10.64.0.2/32 via 192.168.1.5");
+        lab.far.sh("ip addr add 203.0.113.80/32 dev lo
              ip addr add 10.64.0.1/32 dev tun0
              ip -6 addr add fd64::1/128 dev lo nodad
              ip link set tun0 up
              ip route add 10.64.0.2/32 dev tun0
              ip route add 192.168.1.5/32 dev tun0
-             ip -6 route add fd64::2/128 dev tun0",
-        );
+             ip -6 route add fd64::2/128 dev tun0");
         // Answers for everything, as a tunnel does.
         lab.far.run(|| std::fs::write("/proc/sys/net/ipv4/conf/tun0/proxy_arp", "1").unwrap());
         lab.far.sh("ip route add default dev lo");
-        lab.client.sh(
-            "ip addr add 192.168.1.5/24 dev eth0
+        lab.client.sh("ip addr add 192.168.1.5/24 dev eth0
              ip addr add 2001:db8:1::5/64 dev eth0 nodad
              ip link set eth0 up
              ip addr add 10.64.0.2/32 dev hamn0
              ip addr add fd64::2/128 dev hamn0 nodad
              ip link set hamn0 up
              ip route add default via 192.168.1.1
-             ip -6 route add default via 2001:db8:1::1",
-        );
+             ip -6 route add default via 2001:db8:1::1");
         lab.client.run(|| {
             until("the links are up", || {
                 output_of("ip -6 addr show tentative").is_empty() && output_of("ip link show eth0").contains("LOWER_UP")
@@ -230,9 +226,14 @@ impl Drop for Echo {
 
 /// Who answers a datagram from the calling thread's namespace; `None` when nobody does within 300 ms.
 pub fn ask(to: &str, mark: Option<u32>) -> Option<String> {
+    ask_from(0, to, mark)
+}
+
+/// As `ask`, from this port.
+pub fn ask_from(port: u16, to: &str, mark: Option<u32>) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
     let any: IpAddr = if to.is_ipv4() { "0.0.0.0".parse().unwrap() } else { "::".parse().unwrap() };
-    let socket = UdpSocket::bind((any, 0)).unwrap();
+    let socket = UdpSocket::bind((any, port)).unwrap();
     if let Some(mark) = mark {
         nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Mark, &mark).unwrap();
     }

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "hamn-lab-";
+const UNLOCKED_PREFIX: &str = "hamn-new-";
 
 /// A directory that is removed when dropped, or by the next laboratory if this process is killed.
 pub struct LabDirectory {
@@ -20,12 +21,16 @@ impl LabDirectory {
     pub fn new() -> Result<Self> {
         let parent = std::env::temp_dir();
         sweep(&parent);
-        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).context("create the laboratory's directory")?;
+        // Under another name until it is locked, so that nobody's sweep takes it for a leftover.
+        let made = tempfile::Builder::new().prefix(UNLOCKED_PREFIX).tempdir_in(&parent).context("create the laboratory's directory")?;
         let lock = File::create(made.path().join(".lock")).context("create a lock file")?;
         lock.try_lock().context("lock the laboratory's directory")?;
         // Programs without rights use sockets and files inside.
         std::fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).context("open the directory to all users")?;
-        Ok(Self { path: made.keep(), _lock: lock })
+        let name = made.path().file_name().context("a directory without a name")?.to_string_lossy().replace(UNLOCKED_PREFIX, PREFIX);
+        let path = parent.join(name);
+        std::fs::rename(made.keep(), &path).context("name the laboratory's directory")?;
+        Ok(Self { path, _lock: lock })
     }
 
     /// The directory.

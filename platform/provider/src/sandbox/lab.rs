@@ -14,7 +14,7 @@ use super::address::{
     OBSERVER_V4, OBSERVER_V6, RESOLVER_V4, RESOLVER_V6, WEB_V4, WEB_V6, WIREGUARD_PORT,
 };
 use super::directory::LabDirectory;
-use super::namespace::{Host, private_etc};
+use super::namespace::{Host, private_etc, private_state};
 use super::packet::Allowed;
 use super::service::{self, Log, Query, Seen, Stop};
 use super::witness::Witness;
@@ -376,6 +376,7 @@ table ip isp_nat {
 fn configure_client(client: &Host, options: &Options) -> Result<()> {
     let resolv_conf = options.resolv_conf.clone();
     client.run(move || private_etc(&resolv_conf))??;
+    client.run(private_state)??;
     client.write("/proc/sys/net/ipv4/ip_local_port_range", "41000 60999")?;
     for place in ["all", "default", "eth0", "wlan0"] {
         client.write(&format!("/proc/sys/net/ipv4/conf/{place}/rp_filter"), &options.rp_filter.to_string())?;

@@ -193,6 +193,15 @@ pub fn private_etc(resolv_conf: &str) -> Result<()> {
     std::fs::write("/etc/resolv.conf", resolv_conf).context("write resolv.conf")
 }
 
+/// Gives the calling thread's host an empty `/var/lib`, so that a program which is not told better never writes to the
+/// machine's own.
+///
+/// # Errors
+/// When the mount is refused.
+pub fn private_state() -> Result<()> {
+    mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755")).context("mount /var/lib")
+}
+
 /// A program about to run inside a host.
 pub struct HostCommand<'host> {
     host: &'host Host,

@@ -45,7 +45,7 @@ fn boot_01_lockdown_holds_from_before_the_network() -> Result<()> {
     before.stop_helper(Signal::SIGTERM)?;
     let mut world = powered_off(&before.state_dir())?;
     boots_closed(&mut world, "lockdown")?;
-    world.run("restore-network")?;
+    world.restore_network()?;
     world.control()
 }
 
@@ -60,7 +60,7 @@ fn boot_01_a_wanted_tunnel_comes_back_after_a_reboot() -> Result<()> {
     boots_closed(&mut world, "tunnel wanted")?;
     let status = world.status()?;
     ensure!(status["target"]["want"] == "connected", "the intent survived: {status:#}");
-    world.run("restore-network")?;
+    world.restore_network()?;
     world.control()
 }
 

@@ -59,4 +59,4 @@ rmdir /.old
 # Clock, modules and hardware are the machine's.
 exec setpriv --bounding-set -sys_time,-sys_module,-sys_rawio,-syslog,-wake_alarm \
     env -i container=hamn-guest PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --log-level=info --log-target=console --show-status=no </dev/null
+    /lib/systemd/systemd --log-level=info --log-target=journal --show-status=no </dev/null

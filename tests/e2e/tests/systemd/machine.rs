@@ -75,12 +75,24 @@ pub struct Kind {
     pub files: Vec<(&'static str, String)>,
     /// Units to enable before the start.
     pub enabled: Vec<&'static str>,
+    /// The laboratory brings `eth0` up before the start, unless NetworkManager does.
+    pub plugged_in: bool,
+    /// Programs without rights send from before the start for so long.
+    pub flood: Option<Duration>,
 }
 
 impl Kind {
     /// No service for DNS, no NetworkManager: a plain server.
     pub fn plain() -> Self {
-        Self { resolver: ResolverPackage::None, network_manager: false, resolv_conf: Some("nameserver 10.0.1.50\n"), files: vec![], enabled: vec![] }
+        Self {
+            resolver: ResolverPackage::None,
+            network_manager: false,
+            resolv_conf: Some("nameserver 10.0.1.50\n"),
+            files: vec![],
+            enabled: vec![],
+            plugged_in: true,
+            flood: None,
+        }
     }
 
     /// systemd-resolved and NetworkManager: a desktop.
@@ -91,10 +103,12 @@ impl Kind {
 
 /// The machine. Dropping it kills everything in it.
 pub struct Machine {
-    /// The laboratory around it.
-    pub world: World,
     /// The WireGuard server at the gateway.
     pub peer: Peer,
+    /// The laboratory around it.
+    pub world: World,
+    /// What `Kind::flood` started.
+    pub flooders: Vec<Child>,
     unshare: Child,
     init: Pid,
     group: String,
@@ -133,11 +147,12 @@ impl Machine {
         if let Ok(program) = binary("hamn") {
             command = command.arg(program).arg("/usr/bin/hamn");
         }
-        if !kind.network_manager {
+        if kind.plugged_in && !kind.network_manager {
             world.lab.plug_in()?;
         }
+        let flooders = kind.flood.map(|time| world.flood(time)).transpose()?.map(Vec::from).unwrap_or_default();
         let unshare = command.log_to(&directory.join("systemd.log"))?.spawn()?;
-        let mut machine = Self { world, peer, unshare, init: Pid::from_raw(0), group, mounts };
+        let mut machine = Self { peer, world, flooders, unshare, init: Pid::from_raw(0), group, mounts };
         machine.wait_for_boot().with_context(|| fs::read_to_string(directory.join("systemd.log")).unwrap_or_default())?;
         Ok(machine)
     }
@@ -155,7 +170,8 @@ impl Machine {
         until("systemd answers", s(10), || Ok(self.command("systemctl").arg("show-environment").succeeds().then_some(())))?;
         let state = self.command("systemctl").args(["is-system-running", "--wait"]).timeout(s(30)).output()?;
         let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
-        ensure!(state == "running", "systemd is {state}: {}", self.run("systemctl --failed --no-legend --plain").unwrap_or_default());
+        let failed = self.run("systemctl --failed --no-legend --plain").unwrap_or_default();
+        ensure!(state == "running", "systemd is {state}: {failed}{}", self.journal());
         Ok(())
     }
 
@@ -173,7 +189,9 @@ impl Machine {
 
     /// A command line inside the machine, running beside the test.
     pub fn beside(&self, line: &str) -> Result<Child> {
-        self.command("sh").args(["-uc", line]).with(|command| drop(command.stdout(Stdio::null()).stderr(Stdio::null()))).spawn()
+        self.command("sh").args(["-uc", line]).with(|command| {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }).spawn()
     }
 
     /// The helper's local API.
@@ -211,7 +229,7 @@ impl Machine {
     /// Imports the peer's profile and connects with it.
     pub fn connect(&self) -> Result<()> {
         self.call("POST", "/v1/profiles", &json!({ "name": "peer", "conf": self.peer.profile(), "replace": true }))?;
-        self.call("POST", "/v1/connect", &json!({ "destination": "profile:peer" }))?;
+        self.call("POST", "/v1/connect", &json!({ "destination": { "kind": "profile", "name": "peer" } }))?;
         self.wait_for("connected", s(10))
     }
 

@@ -24,7 +24,8 @@ const CLIENT_SECRET: [u8; 32] = [0x42; 32];
 
 const NAT: &str = "table ip peer { chain out { type nat hook postrouting priority srcnat; policy accept;
     oifname \"eth0\" ip saddr 10.99.0.0/24 snat to 198.51.100.1
-} }
+}
+}
 ";
 
 /// The server. Dropping it ends it.
@@ -86,7 +87,7 @@ fn public(secret: [u8; 32]) -> [u8; 32] {
 
 async fn serve() -> Result<WireGuardServer> {
     let options = ServerOptions {
-        interface: InterfaceName::new("peer0").context("an interface name")?,
+        interface: InterfaceName::try_from("peer0".to_owned())?,
         addresses: vec!["10.99.0.1/24".parse()?],
         mtu: 1420,
         listen_port: WIREGUARD_PORT,

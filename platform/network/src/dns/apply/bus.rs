@@ -43,10 +43,7 @@ impl BusError {
     /// True when the refusal has this D-Bus error name.
     #[must_use]
     pub fn is_named(&self, name: &str) -> bool {
-        match self {
-            Self::Refused { source: zbus::Error::MethodError(given, ..), .. } => given.as_str() == name,
-            _ => false,
-        }
+        if let Self::Refused { source: zbus::Error::MethodError(given, ..), .. } = self { given.as_str() == name } else { false }
     }
 }
 

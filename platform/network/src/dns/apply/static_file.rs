@@ -5,7 +5,7 @@ use super::journal::{FileState, Journal, Undo};
 use crate::dns::plan::{DnsPlan, MARKER, is_ours, render};
 use crate::files;
 use nix::unistd::{Gid, Uid};
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -72,8 +72,8 @@ pub fn set(path: &Path, journal: &Journal, plan: &DnsPlan) -> Result<bool, DnsEr
     if holds(&state, ours.as_bytes()) {
         return Ok(false);
     }
-    let foreign = !descends_from_ours(&state) && !(cut_short(&state) && matches!(journal.load()?, Some(Undo::StaticFile { .. })));
-    if foreign {
+    let known = descends_from_ours(&state) || cut_short(&state) && matches!(journal.load()?, Some(Undo::StaticFile { .. }));
+    if !known {
         journal.save(Undo::StaticFile { before: state })?;
     }
     write_regular(path, ours.as_bytes(), 0o644, None).map_err(|source| DnsError::file("write", path, source))?;
@@ -110,8 +110,8 @@ fn write_regular(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = tempfile::Builder::new().prefix(".hamn-resolv-").tempfile_in(directory)?;
     temporary.write_all(content)?;
-    if let Some((uid, gid)) = owner {
-        nix::unistd::fchown(temporary.as_file(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    if let Some(owner) = owner {
+        give(temporary.as_file(), owner);
     }
     temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
     temporary.as_file().sync_all()?;
@@ -120,6 +120,15 @@ fn write_regular(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32
         // A bind mount cannot be renamed over. Containers have their resolv.conf that way.
         Err(error) if is_mount(&error.error) => write_in_place(path, content),
         Err(error) => Err(error.error),
+    }
+}
+
+/// Gives the file to its owner. Where we may not, which is so under systemd, the content is worth more than the owner.
+fn give(file: &File, (uid, gid): (u32, u32)) {
+    // Not even tried when it is so already: the unit's system call filter refuses it.
+    let is_so = file.metadata().is_ok_and(|metadata| (metadata.uid(), metadata.gid()) == (uid, gid));
+    if !is_so && let Err(error) = nix::unistd::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+        tracing::warn!(%error, uid, gid, "resolv.conf is restored, but not its owner");
     }
 }
 

@@ -190,6 +190,11 @@ fn normalised(value: Value) -> Value {
             if fields.get("op").is_some_and(|op| op == "in") {
                 fields.insert("op".to_owned(), Value::from("=="));
             }
+            // nft takes the name from its own table but lists the number on hosts without /etc/protocols.
+            let is_protocol = fields.get("left").is_some_and(|left| left.pointer("/meta/key").is_some_and(|key| key == "l4proto"));
+            if is_protocol && fields.get("right").is_some_and(|right| right == libc::IPPROTO_TCP) {
+                fields.insert("right".to_owned(), Value::from("tcp"));
+            }
             let mut sorted: Vec<(String, Value)> = fields.into_iter().map(|(key, value)| (key, normalised(value))).collect();
             sorted.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(sorted.into_iter().collect())
@@ -412,4 +417,21 @@ const fn icmp_v6_name(kind: IcmpV6Type) -> &'static str {
 fn line(text: &mut String, depth: usize, content: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}{content}", "\t".repeat(depth));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_from_a_host_without_protocol_names_is_the_same() {
+        let rules = Ruleset::lockdown();
+        let wanted = expected(&rules, "inet");
+        let text = json!({ "nftables": wanted }).to_string();
+        let numbers = text.replace(r#""right":"tcp""#, r#""right":6"#);
+        assert_ne!(text, numbers, "the rules match TCP by name");
+        assert_eq!(listed(&serde_json::from_str(&numbers).unwrap(), "inet").unwrap(), wanted);
+        let udp = text.replace(r#""right":"tcp""#, r#""right":17"#);
+        assert_ne!(listed(&serde_json::from_str(&udp).unwrap(), "inet").unwrap(), wanted, "another protocol is a difference");
+    }
 }

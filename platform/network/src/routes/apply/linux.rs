@@ -8,13 +8,14 @@
 //! ```
 
 use super::wire::{self, KernelRoute};
-use crate::routes::plan::{Family, RouteKind, RoutePlan, RuleSpec, TABLE};
+use crate::routes::plan::{Family, RouteKind, RoutePlan, RouteSpec, RuleSpec, TABLE};
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use hamn_core::net::InterfaceName;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::rule::RuleMessage;
 use rtnetlink::IpVersion;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -51,9 +52,10 @@ pub enum RouteError {
 impl RouteError {
     /// The error number of a refusal.
     fn errno(&self) -> Option<i32> {
-        match self {
-            Self::Refused { source: rtnetlink::Error::NetlinkError(error), .. } => Some(error.raw_code().abs()),
-            _ => None,
+        if let Self::Refused { source: rtnetlink::Error::NetlinkError(error), .. } = self {
+            Some(error.raw_code().abs())
+        } else {
+            None
         }
     }
 }
@@ -106,6 +108,7 @@ pub struct Routing {
     handle: rtnetlink::Handle,
     connection: tokio::task::JoinHandle<()>,
     families: &'static [Family],
+    proc_sys: PathBuf,
 }
 
 impl Drop for Routing {
@@ -123,7 +126,7 @@ impl Routing {
         let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(RouteError::Socket)?;
         let has_ipv6 = proc_sys.join("net/ipv6").exists();
         let families: &[Family] = if has_ipv6 { &Family::BOTH } else { &[Family::V4] };
-        Ok(Self { handle, connection: tokio::spawn(connection), families })
+        Ok(Self { handle, connection: tokio::spawn(connection), families, proc_sys: proc_sys.to_owned() })
     }
 
     /// Makes the plan true. Nothing is removed before all that is missing was added, so protection never shrinks on the way.
@@ -182,7 +185,13 @@ impl Routing {
     }
 
     fn wanted_routes(&self, plan: &RoutePlan, tunnel_index: Option<u32>) -> Vec<KernelRoute> {
-        let routes = plan.routes.iter().filter(|route| self.families.contains(&Family::of(route.destination.addr())));
+        // Where IPv6 is switched off no IPv6 route can be set, and the unreachable one refuses it all.
+        let no_ipv6 = plan.tunnel.as_ref().is_some_and(|name| self.ipv6_is_off(name));
+        let usable = |route: &&RouteSpec| {
+            let family = Family::of(route.destination.addr());
+            self.families.contains(&family) && !(no_ipv6 && family == Family::V6 && route.kind == RouteKind::Tunnel)
+        };
+        let routes = plan.routes.iter().filter(usable);
         routes
             .filter_map(|spec| match (spec.kind, tunnel_index) {
                 (RouteKind::Unreachable, _) => Some(KernelRoute { spec: *spec, interface: None }),
@@ -190,6 +199,11 @@ impl Routing {
                 (RouteKind::Tunnel, None) => None,
             })
             .collect()
+    }
+
+    fn ipv6_is_off(&self, interface: &InterfaceName) -> bool {
+        let switch = self.proc_sys.join("net/ipv6/conf").join(interface.as_str()).join("disable_ipv6");
+        std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "1")
     }
 
     /// Unreachable routes, then the tunnel's, then rules, then removals: a rule never points at a table that leads on to main.

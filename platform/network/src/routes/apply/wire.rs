@@ -1,4 +1,5 @@
 //! Between our rules and routes and the kernel's netlink messages.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the kernel's attributes are an open set; what is not named is not ours")]
 
 use crate::routes::plan::{Family, PRIORITIES, PROTOCOL, Protocol, RouteKind, RouteSpec, RuleSpec, TABLE, Table};
 use ipnet::IpNet;

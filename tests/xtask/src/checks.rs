@@ -1,0 +1,140 @@
+//! `cargo xtask test`: everything that the continuous integration runs.
+
+use crate::build::{cargo, root, target_dir};
+use crate::commands::finish;
+use crate::output::say;
+use crate::steps::Steps;
+use crate::system::{BASE, TESTS, find, install_missing, is_root, may_install};
+use anyhow::{Context, Result};
+use pico_args::Arguments;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// The name of a part of the tests, and nextest's filter for it.
+type Part = (&'static str, &'static str);
+const UNIT: Part = ("unit and kernel tests", "not (package(hamn-e2e) or package(hamn-model-tests))");
+const MODEL: Part = ("model tests", "package(hamn-model-tests)");
+const END_TO_END: Part = ("end-to-end tests in network namespaces", "package(hamn-e2e)");
+
+/// Runs the steps.
+pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
+    let quick = arguments.contains("--quick");
+    finish(arguments)?;
+    install_missing(&[BASE, TESTS])?;
+    let sudo = sudo()?;
+    let nextest = have_nextest()?;
+    let mut steps = Steps::default();
+    steps.run("format", cargo("fmt --all --check"))?;
+    steps.run("lints", cargo("clippy --workspace --all-targets --quiet -- -D warnings"))?;
+    if find("cargo-deny").is_some() {
+        steps.run("dependencies", cargo("deny --offline --log-level error check bans licenses sources"))?;
+    } else {
+        steps.skip("dependencies", "cargo-deny is not installed");
+    }
+    let built = steps.run("build", cargo("build --workspace --bins --tests --quiet"))?;
+    let parts: &[Part] = if quick { &[UNIT] } else { &[UNIT, MODEL, END_TO_END] };
+    if !nextest && built {
+        let all = if quick { "--lib --bins" } else { "" };
+        let command = cargo(&format!("test --workspace {all} --quiet --no-fail-fast -- --test-threads=1"));
+        steps.run("tests, with cargo test", command.map(|command| as_root(command, sudo.as_deref())))?;
+        return Ok(steps.summary());
+    }
+    for (name, filter) in parts {
+        if built {
+            run_part(&mut steps, name, filter, sudo.as_deref())?;
+        } else {
+            steps.skip(name, "the build failed");
+        }
+    }
+    Ok(steps.summary())
+}
+
+fn run_part(steps: &mut Steps, name: &str, filter: &str, sudo: Option<&Path>) -> Result<()> {
+    let report = target_dir()?.join("nextest/default/junit.xml");
+    let _ = std::fs::remove_file(&report);
+    let mut command =
+        cargo("nextest run --workspace --config-file tests/nextest.toml --status-level fail --final-status-level slow")?;
+    command.args(["-E", filter]);
+    let note = || Ok(std::fs::read_to_string(&report).map_or_else(|_| "no report".to_owned(), |text| counts(&text)));
+    steps.run_with(name, Ok(as_root(command, sudo)), note)?;
+    Ok(())
+}
+
+/// How many tests nextest's report has, how many failed or passed only when tried again, and which took the longest.
+fn counts(report: &str) -> String {
+    let cases: Vec<&str> = report.split("<testcase ").skip(1).collect();
+    let with = |tags: &[&str]| cases.iter().filter(|case| tags.iter().any(|tag| case.contains(tag))).count();
+    let (failed, again) = (with(&["<failure", "<error"]), with(&["<flakyFailure", "<flakyError"]));
+    let mut text = format!("{} passed", cases.len() - failed);
+    for (count, word) in [(failed, "failed"), (again, "only when tried again")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
+        }
+    }
+    let attribute = |case: &str, name: &str| {
+        let (_, after) = case.split_once(&format!("{name}=\""))?;
+        Some(after.split_once('"')?.0.to_owned())
+    };
+    let seconds = |case: &&str| attribute(case, " time").and_then(|time| time.parse::<f64>().ok()).unwrap_or_default();
+    if let Some(longest) = cases.iter().copied().max_by(|one, other| seconds(one).total_cmp(&seconds(other))) {
+        let name = attribute(longest, "name").unwrap_or_default();
+        text.push_str(&format!("; longest {name} {:.0} s", seconds(&longest)));
+    }
+    text
+}
+
+/// Namespaces and the kernel's firewall need root. None when we are root, else sudo, which asks for the password now and not in
+/// the middle of a run.
+fn sudo() -> Result<Option<PathBuf>> {
+    if is_root() {
+        return Ok(None);
+    }
+    let sudo = find("sudo").context("the tests make network namespaces and need root: run this as root, or install sudo")?;
+    say("The tests make network namespaces and need root: they are run through sudo (the build is not).");
+    let allowed = Command::new(&sudo).arg("-v").status().context("run sudo")?.success();
+    allowed.then_some(Some(sudo)).context("sudo is not allowed: run this as root")
+}
+
+/// The same command, with each test program run through sudo.
+fn as_root(mut command: Command, sudo: Option<&Path>) -> Command {
+    if let Some(sudo) = sudo {
+        let mut runner = sudo.as_os_str().to_owned();
+        runner.push(" -E");
+        command.env(format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase()), runner);
+    }
+    command
+}
+
+fn have_nextest() -> Result<bool> {
+    if find("cargo-nextest").is_some() || cargo("nextest --version")?.output().is_ok_and(|output| output.status.success()) {
+        return Ok(true);
+    }
+    if !may_install() {
+        say("cargo-nextest is missing: the tests run one after the other with cargo test.");
+        return Ok(false);
+    }
+    say("Installing cargo-nextest with cargo (once; some minutes).");
+    let mut install = cargo("install cargo-nextest --locked --quiet")?;
+    let installed = install.current_dir(root()?).env_remove("CARGO_TARGET_DIR").status().is_ok_and(|status| status.success());
+    if !installed {
+        say("cargo-nextest could not be installed: the tests run one after the other with cargo test.");
+    }
+    Ok(installed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn a_report_is_counted() {
+        let case = |name: &str, time: &str, inside: &str| {
+            format!("<testcase name=\"{name}\" classname=\"c\" timestamp=\"now\" time=\"{time}\">{inside}</testcase>")
+        };
+        let report =
+            [case("a", "0.5", ""), case("b", "12.3", "<flakyFailure/>"), case("c", "2", "<failure type=\"test failure\"/>")];
+        assert_eq!(counts(&report.concat()), "2 passed, 1 failed, 1 only when tried again; longest b 12 s");
+        assert_eq!(counts(&report[0]), "1 passed; longest a 0 s");
+        assert_eq!(counts(""), "0 passed");
+    }
+}

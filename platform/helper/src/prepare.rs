@@ -1,9 +1,12 @@
 //! From a destination to a tunnel plan: the profile from disk, or list, device and choice from the provider's cache, asking
 //! the provider only for what is missing (G17).
 
+use crate::clock;
+use crate::device::StoredDevice;
 use crate::provider::Provider;
 use crate::store::Store;
-use hamn_core::key::SecretKey;
+use crate::store::secrets::SecretName;
+use hamn_api::ApiError;
 use hamn_core::location::Destination;
 use hamn_core::plan::{KeySource, TunnelPlan};
 use hamn_core::profile::ProfileName;
@@ -11,22 +14,28 @@ use hamn_core::server::{self, Preferences, ServerList};
 use hamn_core::settings::Settings;
 use hamn_core::state::BlockReason;
 use hamn_tunnel::Secrets;
+use std::sync::Arc;
+use std::time::Duration;
 use tracing::{info, warn};
 
+/// How long an attempt waits for the provider's word on account and device after a failure: a provider that is down must
+/// not hold up a tunnel that the cache is enough for (G17).
+const VERDICT_WAIT: Duration = Duration::from_millis(1500);
+
 /// What an attempt asks for.
-pub struct Request {
+pub(crate) struct Request {
     /// Where to.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// Settings in force.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// Randomness for the choice.
-    pub seed: u64,
-    /// Wall clock.
-    pub now_unix_s: i64,
+    pub(crate) seed: u64,
+    /// Attempts in a row that failed.
+    pub(crate) failures: u32,
 }
 
 /// Makes the plan, or says why there is none.
-pub async fn plan(store: &Store, provider: Option<&Provider>, request: Request) -> Result<TunnelPlan, BlockReason> {
+pub(crate) async fn plan(store: &Store, provider: Option<Arc<Provider>>, request: Request) -> Result<TunnelPlan, BlockReason> {
     if let Destination::Profile { name } = &request.destination {
         return profile_plan(store, name, &request.settings);
     }
@@ -34,40 +43,56 @@ pub async fn plan(store: &Store, provider: Option<&Provider>, request: Request) 
     if !provider.logged_in() {
         return Err(BlockReason::LoggedOut);
     }
-    let list = provider.list_or_fetch(request.now_unix_s).await?;
+    if request.failures > 0
+        && let Some(reason) = verdict(&provider).await
+    {
+        return Err(reason);
+    }
+    let now = clock::now();
+    let list = provider.list_or_fetch(now.unix_s).await?;
     let destination = meant(&list.list, &request.destination);
     let (quality, failed) = provider.quality_and_failed();
-    let preferences = Preferences { ipv6: request.settings.ipv6, near: None, avoid: &failed, quality: &quality, now_unix_s: request.now_unix_s };
-    let choices = server::select(&list.list, &list.loads, &destination, &preferences, request.seed).map_err(|error| {
+    let preferences = Preferences { ipv6: request.settings.ipv6, near: None, avoid: &failed, quality: &quality, now_unix_s: now.unix_s };
+    let choices = server::select(&list.list, &list.loads(now), &destination, &preferences, request.seed).map_err(|error| {
         info!("no server: {error}");
         BlockReason::NoServer
     })?;
     let choice = choices.first().ok_or(BlockReason::NoServer)?;
-    let mut device = provider.device().await.map_err(|error| {
+    // The default exit needs no word to the provider unless another one was chosen before.
+    let exit = choice.exit.filter(|exit| !exit.default).map(|exit| exit.id.to_string());
+    let device = usable_device(&provider, exit.as_deref(), now.unix_s).await.map_err(|error| {
         warn!(code = error.code(), "no device: {error}");
         error.block_reason()
     })?;
-    if provider.clock_went_back(request.now_unix_s) {
-        // A gateway refuses a handshake that looks older than the last one of the same key; a new key has no past (TIME-01).
-        info!("the clock lies before the last connection: replacing the device key");
-        if provider.rotate_key_if_due(request.now_unix_s, 0).await.is_some() {
-            device = provider.device().await.map_err(|error| error.block_reason())?;
-        }
-    }
-    // The default exit needs no word to the provider unless another one was chosen before.
-    let exit = choice.exit.filter(|exit| !exit.default).map(|exit| exit.id.to_string());
-    if let Err(error) = provider.choose_exit(&mut device, exit.as_deref()).await {
-        warn!(code = error.code(), "the exit could not be chosen: {error}");
-        return Err(error.block_reason());
-    }
     server::plan(&list.list, choice, &device.addresses, &request.settings, request.seed).map_err(|error| {
         warn!("no plan: {error}");
         BlockReason::NoServer
     })
 }
 
+/// The provider's word on account and device, if it comes in time; a late one counts for the next attempt.
+async fn verdict(provider: &Arc<Provider>) -> Option<BlockReason> {
+    let asking = Arc::clone(provider);
+    let asked = tokio::spawn(async move { asking.verdict().await });
+    tokio::time::timeout(VERDICT_WAIT, asked).await.ok()?.ok()?
+}
+
+/// The device with a key that a gateway takes and with the wanted exit.
+async fn usable_device(provider: &Provider, exit: Option<&str>, now_unix_s: i64) -> Result<StoredDevice, ApiError> {
+    let mut device = provider.finish_rotation(provider.device().await?).await?;
+    if provider.clock_went_back(now_unix_s) {
+        // A gateway refuses a handshake that looks older than the last one of the same key; a new key has no past (TIME-01).
+        info!("the clock lies before the last connection: replacing the device key");
+        if let Ok(Some(_)) = provider.rotate_key_if_due(now_unix_s, 0).await {
+            device = provider.device().await?;
+        }
+    }
+    provider.choose_exit(&mut device, exit).await?;
+    Ok(device)
+}
+
 /// A word that was taken for a server or city before there was a list may be the other of the two: the list decides.
-pub fn meant(list: &ServerList, destination: &Destination) -> Destination {
+pub(crate) fn meant(list: &ServerList, destination: &Destination) -> Destination {
     match destination {
         Destination::City { city: word } | Destination::Server { server: word, exit: None } => {
             server::resolve_text(list, word).unwrap_or_else(|_| destination.clone())
@@ -89,14 +114,12 @@ fn profile_plan(store: &Store, name: &str, settings: &Settings) -> Result<Tunnel
     })
 }
 
-/// The secrets that a plan refers to.
-pub fn secrets(store: &Store, plan: &TunnelPlan) -> Result<Secrets, BlockReason> {
+/// The secrets that a plan refers to. `failures` are the attempts in a row that failed.
+pub(crate) fn secrets(store: &Store, plan: &TunnelPlan, failures: u32) -> Result<Secrets, BlockReason> {
     match &plan.key {
         KeySource::Device => {
-            let device: Option<crate::provider::StoredDevice> = store
-                .read_secret(&crate::store::secrets::SecretName::Device)
-                .map_err(|_| BlockReason::LoggedOut)?;
-            let private_key: SecretKey = device.ok_or(BlockReason::LoggedOut)?.private_key()?;
+            let device: Option<StoredDevice> = store.read_secret(&SecretName::Device).map_err(|_| BlockReason::LoggedOut)?;
+            let private_key = device.ok_or(BlockReason::LoggedOut)?.private_key(failures)?;
             Ok(Secrets { private_key, preshared_key: None })
         }
         KeySource::Profile { name } => {

@@ -1,37 +1,37 @@
 //! The live self-test behind `hamn verify`: are the rules what was asked for, and does anything get past them?
 
-use crate::probe;
+use crate::probe::{self, Fate, Outcome};
 use crate::provider::Provider;
 use crate::service::Service;
-use hamn_core::policy::{NetworkPolicy, TunnelTraffic};
+use hamn_core::policy::{NetworkPolicy, TunnelAccess, TunnelTraffic};
 use hamn_core::state::State;
 use hamn_ipc::wire::{Check, CheckResult, VerifyReport};
-use std::net::SocketAddr;
+use hamn_network::network::Finding;
+use nix::errno::Errno;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Documentation addresses (RFC 5737, RFC 3849): public to every rule, and nobody is bothered should a probe get out.
 const PUBLIC_V4: [u8; 4] = [203, 0, 113, 254];
+const PUBLIC_V6: [u16; 8] = [0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0xfe];
 /// How long the provider may take to say which address it sees.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long reading the rules back may take, with a policy that is being applied before it.
+const READ_BACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is left to check after the loop has given what only it can give.
 pub(crate) struct Remaining {
-    checks: Vec<Check>,
+    state: Check,
+    findings: Pin<Box<dyn Future<Output = Vec<Finding>> + Send>>,
     policy: Option<NetworkPolicy>,
     /// Whom to ask for the exit address, or why nobody is asked.
     exit: Result<Arc<Provider>, &'static str>,
 }
 
-/// Reads the rules back; what waits for the network is left to `Remaining::finish`, outside the event loop.
-pub(crate) async fn begin(service: &Service) -> Remaining {
-    let mut checks = vec![state_check(service)];
-    checks.extend(service.network.verify().await.into_iter().map(|finding| Check {
-        id: format!("read_back_{}", finding.what.replace(' ', "_")),
-        title: format!("Read back: {}", finding.what),
-        result: if finding.ok { CheckResult::Pass } else { CheckResult::Fail },
-        reason: finding.detail,
-    }));
+/// Takes what only the loop knows; what waits is left to `Remaining::finish`.
+pub(crate) fn begin(service: &Service) -> Remaining {
     let exit = if !matches!(service.machine.state(), State::Connected { .. }) {
         Err("No tunnel is up.")
     } else if service.running.as_ref().is_some_and(|running| running.uses_device_key) {
@@ -39,22 +39,36 @@ pub(crate) async fn begin(service: &Service) -> Remaining {
     } else {
         Err("An imported profile has no provider to ask.")
     };
-    Remaining { checks, policy: service.machine.policy().cloned(), exit }
+    let findings = Box::pin(service.enforcer.read_back());
+    Remaining { state: state_check(service), findings, policy: service.machine.policy().cloned(), exit }
 }
 
 impl Remaining {
-    /// Sends the probes and asks the provider.
+    /// Reads the rules back, sends the probes, asks resolver and provider.
     pub(crate) async fn finish(self) -> VerifyReport {
-        let Self { mut checks, policy, exit } = self;
-        checks.extend(probe_checks(policy.as_ref()).await);
-        checks.push(resolver_check(policy.as_ref()));
-        checks.push(exit_check(exit).await);
+        let Self { state, findings, policy, exit } = self;
+        let mut checks = vec![state];
+        match tokio::time::timeout(READ_BACK_TIMEOUT, findings).await {
+            Ok(findings) => checks.extend(findings.into_iter().map(read_back_check)),
+            Err(_) => checks.push(check("read_back", "Read back", CheckResult::Unknown, "The rules could not be read in time.")),
+        }
+        let resolvers = policy.clone();
+        let (probes, resolver, exit) = tokio::join!(probe_checks(policy.as_ref()), resolver_check(resolvers), exit_check(exit));
+        checks.extend(probes);
+        checks.push(resolver);
+        checks.push(exit);
         VerifyReport::new(checks)
     }
 }
 
 fn check(id: &str, title: &str, result: CheckResult, reason: impl Into<String>) -> Check {
     Check { id: id.to_owned(), title: title.to_owned(), result, reason: reason.into() }
+}
+
+fn read_back_check(finding: Finding) -> Check {
+    let result = if finding.ok { CheckResult::Pass } else { CheckResult::Fail };
+    let id = format!("read_back_{}", finding.what.replace(' ', "_"));
+    check(&id, &format!("Read back: {}", finding.what), result, finding.detail)
 }
 
 fn state_check(service: &Service) -> Check {
@@ -75,42 +89,61 @@ async fn probe_checks(policy: Option<&NetworkPolicy>) -> Vec<Check> {
     let mut targets: Vec<(&'static str, SocketAddr)> = vec![
         ("IPv4", SocketAddr::from((PUBLIC_V4, 443))),
         ("DNS over IPv4", SocketAddr::from((PUBLIC_V4, 53))),
-        ("IPv6", SocketAddr::from(([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0xfe], 443))),
-        ("DNS over IPv6", SocketAddr::from(([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0xfe], 53))),
+        ("IPv6", SocketAddr::from((PUBLIC_V6, 443))),
+        ("DNS over IPv6", SocketAddr::from((PUBLIC_V6, 53))),
     ];
     if let Some(NetworkPolicy::Enforce(enforced)) = policy {
         // The gateway is open to our own socket only (G8): this probe carries no mark.
         targets.extend(enforced.endpoints.iter().map(|endpoint| ("the gateway by another program", endpoint.address)));
     }
-    let outcomes = tokio::task::spawn_blocking(move || probe::probe_all(&targets)).await.unwrap_or_default();
-    if outcomes.is_empty() {
-        return vec![check("probe", "Probes outside the tunnel", CheckResult::Skipped, "No physical interface is up.")];
+    let title = "Probes outside the tunnel";
+    match tokio::task::spawn_blocking(move || probe::probe_all(&targets)).await.unwrap_or(Err(Errno::ECANCELED)) {
+        Err(error) => vec![check("probe", title, CheckResult::Unknown, format!("The interfaces cannot be listed: {}.", error.desc()))],
+        Ok(outcomes) if outcomes.is_empty() => vec![check("probe", title, CheckResult::Skipped, "No physical interface is up.")],
+        Ok(outcomes) => outcomes.iter().map(probe_check).collect(),
     }
-    let to_check = |outcome: probe::Outcome| {
-        let id = format!("probe_{}_{}", outcome.what.to_lowercase().replace(' ', "_"), outcome.interface);
-        let title = format!("Nothing leaves through {}: {}", outcome.interface, outcome.what);
-        match outcome.stopped {
-            Ok(reason) => Check { id, title, result: CheckResult::Pass, reason },
-            Err(reason) => Check { id, title, result: CheckResult::Fail, reason },
-        }
-    };
-    outcomes.into_iter().map(to_check).collect()
 }
 
-fn resolver_check(policy: Option<&NetworkPolicy>) -> Check {
-    let title = "Names are resolved inside the tunnel";
-    let Some(NetworkPolicy::Enforce(enforced)) = policy else {
-        return check("resolver", title, CheckResult::Skipped, "No tunnel is wanted.");
+/// Only what the firewall stopped is a proof; what could not be tried is not.
+fn probe_check(outcome: &Outcome) -> Check {
+    let Outcome { interface, what, target, fate } = outcome;
+    let family = if target.is_ipv4() { "v4" } else { "v6" };
+    let id = format!("probe_{}_{family}_{interface}", what.to_lowercase().replace(' ', "_"));
+    let title = format!("Nothing leaves through {interface}: {what}");
+    let (result, reason) = match fate {
+        Fate::Left => (CheckResult::Fail, format!("A datagram to {target} left through {interface}.")),
+        Fate::Stopped => (CheckResult::Pass, "The firewall stopped it.".to_owned()),
+        Fate::NoRoute(error) => (CheckResult::Skipped, format!("No route leads to {target} through {interface} ({}).", error.desc())),
+        Fate::Failed(error) => (CheckResult::Unknown, format!("The probe could not be sent: {}.", error.desc())),
     };
-    match &enforced.tunnel {
-        Some(tunnel) if matches!(tunnel.traffic, TunnelTraffic::Everything { .. }) => {
-            if tunnel.resolvers.is_empty() && tunnel.lan_resolvers.is_empty() {
-                return check("resolver", title, CheckResult::Pass, "This tunnel has no resolver: every DNS query is refused.");
-            }
-            let names: Vec<String> = tunnel.resolvers.iter().chain(&tunnel.lan_resolvers).map(ToString::to_string).collect();
-            check("resolver", title, CheckResult::Pass, format!("Port 53 is open to {} only; all others are refused.", names.join(", ")))
-        }
-        Some(_) | None => check("resolver", title, CheckResult::Pass, "No tunnel is up: every DNS query is refused."),
+    check(&id, &title, result, reason)
+}
+
+/// The tunnel through which all traffic goes, if the policy has one.
+fn open_tunnel(policy: &NetworkPolicy) -> Option<&TunnelAccess> {
+    let NetworkPolicy::Enforce(enforced) = policy else { return None };
+    enforced.tunnel.as_ref().filter(|tunnel| matches!(tunnel.traffic, TunnelTraffic::Everything { .. }))
+}
+
+/// That the system asks these resolvers is read back above; here one is asked.
+async fn resolver_check(policy: Option<NetworkPolicy>) -> Check {
+    let (id, title) = ("resolver", "Names are resolved inside the tunnel");
+    let Some(policy) = policy.filter(|policy| !policy.is_open()) else {
+        return check(id, title, CheckResult::Skipped, "No tunnel is wanted.");
+    };
+    let Some(tunnel) = open_tunnel(&policy) else {
+        return check(id, title, CheckResult::Skipped, "No tunnel is up: every DNS query is refused.");
+    };
+    let resolvers: Vec<IpAddr> = tunnel.resolvers.iter().chain(&tunnel.lan_resolvers).copied().collect();
+    let Some(first) = resolvers.first().copied() else {
+        return check(id, title, CheckResult::Skipped, "This tunnel has no resolver: every DNS query is refused.");
+    };
+    let asked = tokio::task::spawn_blocking(move || probe::ask_resolver((first, 53).into())).await;
+    let names: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
+    match asked {
+        Ok(Ok(())) => check(id, title, CheckResult::Pass, format!("{first} answers; port 53 is open to {} only.", names.join(", "))),
+        Ok(Err(error)) => check(id, title, CheckResult::Unknown, format!("{first} gave no answer: {}.", error.kind())),
+        Err(_) => check(id, title, CheckResult::Unknown, "The resolver could not be asked."),
     }
 }
 
@@ -125,5 +158,27 @@ async fn exit_check(provider: Result<Arc<Provider>, &'static str>) -> Check {
         Ok(Ok(answer)) => check("exit_address", title, CheckResult::Fail, format!("The provider sees {}, which is none of its servers.", answer.ip)),
         Ok(Err(error)) => check("exit_address", title, CheckResult::Unknown, format!("The provider could not be asked: {error}.")),
         Err(_) => check("exit_address", title, CheckResult::Unknown, "The provider did not answer in time."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A probe that could not be tried is never a pass.
+    #[test]
+    fn only_what_the_firewall_stopped_passes() {
+        let result = |fate| {
+            let target = SocketAddr::from((PUBLIC_V4, 443));
+            probe_check(&Outcome { interface: "eth0".to_owned(), what: "IPv4", target, fate }).result
+        };
+        assert_eq!(result(Fate::Left), CheckResult::Fail);
+        assert_eq!(result(Fate::Stopped), CheckResult::Pass);
+        for error in [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EADDRNOTAVAIL] {
+            assert_eq!(result(Fate::NoRoute(error)), CheckResult::Skipped);
+        }
+        for error in [Errno::EMFILE, Errno::ENODEV, Errno::EPERM] {
+            assert_eq!(result(Fate::Failed(error)), CheckResult::Unknown);
+        }
     }
 }

@@ -20,6 +20,7 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const COMPARE_FILE_EVERY: Duration = Duration::from_secs(10);
 /// A program that rewrites the file all the time is answered this often, and reported at most once a second.
 const REWRITE_EVERY: Duration = Duration::from_millis(50);
+const SETTLE: Duration = Duration::from_millis(200);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// All calls of one change together.
 const APPLY_WAIT: Duration = Duration::from_secs(20);
@@ -194,8 +195,8 @@ impl Task {
         let since = Instant::now();
         let result = self.dns.guard_file();
         if matches!(result, Ok(None)) && !self.dns.file_is_ours() {
-            // A symbolic link: perhaps the host changed hands.
-            self.compare_at = Some(Instant::now());
+            // Half written, or a link: perhaps the host changed hands.
+            self.compare_at = Some(Instant::now() + SETTLE);
         }
         self.report(result, since);
     }

@@ -183,12 +183,10 @@ impl Task {
         let result = self.routing.apply(&plan).await;
         self.tunnel_index = self.find_tunnel(&plan).await.unwrap_or(self.tunnel_index);
         self.plan = Some(plan);
-        if result.is_err() {
-            self.look_at = Some(Instant::now() + RETRY);
-        } else {
-            // Hostile routes may have been there before.
-            self.look_at = Some(Instant::now());
-        }
+        // Mostly our own changes. The look that follows finds what else happened, and hostile routes from before.
+        self.notices.drain();
+        self.noticed = None;
+        self.look_at = Some(Instant::now() + if result.is_ok() { Duration::ZERO } else { RETRY });
         result
     }
 
@@ -205,6 +203,7 @@ impl Task {
         let since = self.noticed.take().unwrap_or_else(Instant::now);
         self.look_at = None;
         if let Some(plan) = self.plan.take().filter(|plan| *plan != RoutePlan::default()) {
+            self.look_for_tunnel(&plan).await;
             if let Err(error) = self.guard(&plan, since).await {
                 tracing::error!(%error, "rules or routes were changed and cannot be restored");
                 self.outbox.push(HostEvent::RestoreFailed { reason: error.to_string() });
@@ -243,7 +242,6 @@ impl Task {
     fn compare(&mut self, view: &HostView) {
         let tunnel = self.plan.as_ref().and_then(|plan| plan.tunnel.as_ref());
         let name = tunnel.map_or(TUNNEL_INTERFACE, InterfaceName::as_str).to_owned();
-        self.compare_tunnel(view, &name);
         let (facts, path) = (view.facts(&name), view.outer_path(&name));
         let path_changed = facts.online && path != self.path;
         self.path = path;
@@ -259,10 +257,9 @@ impl Task {
         self.reported = harmful.into_iter().take(REPORTED_LIMIT).collect();
     }
 
-    /// Only while all traffic uses it: before that the tunnel itself notices, and in between it is made anew by us.
-    fn compare_tunnel(&mut self, view: &HostView, name: &str) {
-        let Some(plan) = &self.plan else { return };
-        let index = view.link(name).filter(|link| link.up).map(|link| link.index);
+    /// Told only while all traffic uses it: before that the tunnel itself notices, and in between it is made anew by us.
+    async fn look_for_tunnel(&mut self, plan: &RoutePlan) {
+        let Some(index) = self.find_tunnel(plan).await else { return };
         if plan.tunnel_required && self.tunnel_index.is_some() && index != self.tunnel_index {
             self.outbox.push(HostEvent::TunnelInterfaceLost);
         }

@@ -134,12 +134,6 @@ impl HostView {
         harmful.take(64).map(|route| self.describe(route)).collect()
     }
 
-    /// The interface with this name, if it is there.
-    #[must_use]
-    pub fn link(&self, name: &str) -> Option<&LinkView> {
-        self.links.iter().find(|link| link.name == name)
-    }
-
     fn physical(&self, tunnel: &str) -> BTreeSet<u32> {
         self.links.iter().filter(|link| link.up && !link.loopback && link.name != tunnel).map(|link| link.index).collect()
     }

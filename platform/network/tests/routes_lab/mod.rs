@@ -50,9 +50,12 @@ impl Namespace {
         })
     }
 
-    /// As `run`, with an event loop of its own on that thread.
+    /// As `run`, with an event loop of its own, whose threads belong to the namespace too.
     pub fn block_on<T: Send, F: Future<Output = T>>(&self, work: impl FnOnce() -> F + Send) -> T {
-        self.run(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work()))
+        self.run(|| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(2).enable_all().build().unwrap().block_on(work())
+        })
     }
 
     /// Runs programs, one a line; words are split at spaces.
@@ -227,6 +230,11 @@ impl Drop for Echo {
 /// Who answers a datagram from the calling thread's namespace; `None` when nobody does within 300 ms.
 pub fn ask(to: &str, mark: Option<u32>) -> Option<String> {
     ask_from(0, to, mark)
+}
+
+/// As `ask`, when an answer must come: the first packets may be lost while neighbours get to know each other.
+pub fn answered(to: &str, mark: Option<u32>) -> Option<String> {
+    (0..10).find_map(|_| ask(to, mark))
 }
 
 /// As `ask`, from this port.

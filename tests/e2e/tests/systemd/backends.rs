@@ -13,8 +13,8 @@ const FILE: &str = "stat -c '%F %a %u %g %N' /etc/resolv.conf; od -v -An -tx1 /e
 fn crash(machine: &Machine) -> Result<()> {
     let old = machine.helper_pid()?;
     machine.run(&format!("kill -9 {old}"))?;
-    until("systemd starts another", s(5), || Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old)))?;
-    machine.wait_for("connected", s(10))
+    until("systemd starts another", s(15), || Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old)))?;
+    machine.wait_for("connected", s(20))
 }
 
 /// Connects, resolves, disconnects; then once more with a crash between apply and restore. `state` prints all that must be

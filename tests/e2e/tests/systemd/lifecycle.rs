@@ -14,7 +14,7 @@ fn comes_back(machine: &mut Machine, how: &str) -> Result<()> {
     let flooders = machine.world.flood(ms(2500))?;
     machine.run(&how.replace("PID", &old.to_string()))?;
     until(&format!("another helper after {how}"), s(20), || Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old)))?;
-    machine.wait_for("connected", s(10))?;
+    machine.wait_for("connected", s(20))?;
     for flooder in flooders {
         ensure!(World::flooded(flooder)?.tried > 1000, "the flood was too small");
     }
@@ -51,7 +51,7 @@ fn stop_leaves_the_rules_when_a_tunnel_is_wanted_and_only_then() -> Result<()> {
     ensure!(!machine.rules()?.is_empty(), "stopping opened the network");
     machine.world.assert_no_leak("after systemctl stop")?;
     machine.run("systemctl start hamn-helper")?;
-    machine.wait_for("connected", s(10))?;
+    machine.wait_for("connected", s(20))?;
     machine.disconnect()?;
     machine.run("systemctl stop hamn-helper")?;
     let left = machine.rules()?;

@@ -60,6 +60,7 @@ fn dns_08_resolved_what_network_manager_resets_is_put_right() -> Result<()> {
         return Ok(());
     }
     let mut machine = Machine::boot(&Kind::desktop())?;
+    machine.resolves_outside("control")?;
     let before = eth0(&machine)?;
     machine.start_helper()?;
     machine.connect()?;
@@ -72,7 +73,7 @@ fn dns_08_resolved_what_network_manager_resets_is_put_right() -> Result<()> {
         let reset = until("a reset is noticed", SOON, || Ok((tampered(&machine)? > earlier).then_some(()))).is_ok();
         resets += u32::from(reset);
         until(&format!("undone after {line}"), SOON, || Ok((!has_default_route(&machine)?).then_some(())))?;
-        machine.wait_for("connected", s(10))?;
+        machine.wait_for("connected", s(20))?;
         machine.resolves_inside(&format!("reset{round}.test"))?;
     }
     ensure!(resets >= 1, "control: nothing reset the flag");
@@ -97,8 +98,8 @@ fn dns_08_resolved_a_killed_helper_comes_back_and_nobody_else_is_asked() -> Resu
     for _ in 0..2 {
         let old = machine.helper_pid()?;
         machine.run(&format!("kill -9 {old}"))?;
-        until("systemd starts another", s(5), || Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old)))?;
-        machine.wait_for("connected", s(10))?;
+        until("systemd starts another", s(15), || Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old)))?;
+        machine.wait_for("connected", s(20))?;
     }
     asking.wait()?;
     machine.resolves_inside("again.test")?;

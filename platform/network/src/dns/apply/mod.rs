@@ -10,7 +10,7 @@ mod watch;
 
 use super::plan::{Backend, DnsPlan, Evidence, choose};
 use bus::{Bus, BusError};
-use journal::{FileState, Journal, Undo};
+use journal::{Journal, Undo};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -150,14 +150,14 @@ impl Dns {
         Ok(changed.then(|| format!("DNS settings changed ({})", backend.name())))
     }
 
-    /// As `guard`, for the file alone: cheap enough for every change of it.
+    /// As `guard`, for the file alone: cheap enough for every change of it. What may be half written, or a link that others
+    /// own, is left to `guard`.
     ///
     /// # Errors
     /// See [`DnsError`].
     pub fn guard_file(&self) -> Result<Option<String>, DnsError> {
         let Some((Backend::StaticFile, plan)) = &self.applied else { return Ok(None) };
-        if matches!(static_file::read(&self.resolv_conf)?, FileState::Symlink { .. }) {
-            // Perhaps the host changed hands: `guard` looks who owns the file now.
+        if static_file::is_unsettled(&self.resolv_conf)? {
             return Ok(None);
         }
         let changed = static_file::set(&self.resolv_conf, &self.journal, plan)?;

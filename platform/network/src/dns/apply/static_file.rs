@@ -4,6 +4,7 @@ use super::DnsError;
 use super::journal::{FileState, Journal, Undo};
 use crate::dns::plan::{DnsPlan, MARKER, is_ours, render};
 use crate::files;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Gid, Uid};
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -76,8 +77,22 @@ pub fn set(path: &Path, journal: &Journal, plan: &DnsPlan) -> Result<bool, DnsEr
     if !known {
         journal.save(Undo::StaticFile { before: state })?;
     }
-    write_regular(path, ours.as_bytes(), 0o644, None).map_err(|source| DnsError::file("write", path, source))?;
+    let replaced = swap_in(path, ours.as_bytes()).map_err(|source| DnsError::file("write", path, source))?;
+    if let Some(newer) = replaced.filter(|state| !descends_from_ours(state) && !cut_short(state)) {
+        // Written between the look and the swap, or the same as noted.
+        journal.save(Undo::StaticFile { before: newer })?;
+    }
     if holds(&read(path)?, ours.as_bytes()) { Ok(true) } else { Err(DnsError::ReadsBackDifferently(path.display().to_string())) }
+}
+
+/// True while somebody may be in the middle of writing the file in place: an event follows when it is closed.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_unsettled(path: &Path) -> Result<bool, DnsError> {
+    let state = read(path)?;
+    // A link means that perhaps the host changed hands.
+    Ok(matches!(state, FileState::Symlink { .. }) || cut_short(&state))
 }
 
 /// Puts back what was noted. A file that somebody else wrote since is newer and stays.
@@ -104,6 +119,24 @@ pub fn restore(path: &Path, before: &FileState) -> Result<String, DnsError> {
 /// It cannot be read.
 pub fn is_set(path: &Path, plan: &DnsPlan) -> Result<bool, DnsError> {
     Ok(holds(&read(path)?, render(plan).as_bytes()))
+}
+
+/// Exchanges our file and what is there, in one step. Says what was there, where the file system can exchange.
+fn swap_in(path: &Path, ours: &[u8]) -> io::Result<Option<FileState>> {
+    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temporary = tempfile::Builder::new().prefix(".hamn-resolv-").tempfile_in(directory)?;
+    temporary.write_all(ours)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    temporary.as_file().sync_all()?;
+    let exchange = RenameFlags::RENAME_EXCHANGE;
+    if renameat2(AT_FDCWD, temporary.path(), AT_FDCWD, path, exchange).is_err() {
+        // Nothing is there, or the file system or a mount forbids it.
+        write_regular(path, ours, 0o644, None)?;
+        return Ok(None);
+    }
+    let replaced = read_state(temporary.path());
+    files::sync_directory(directory)?;
+    replaced.map(Some)
 }
 
 fn write_regular(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {

@@ -1,92 +1,195 @@
 //! Answers the local API's calls. The server has checked that the caller may ask; here the request meets the facts.
 
-use crate::provider::{ListInUse, Provider};
+use crate::provider::{Provider, says_no_such_device};
 use crate::service::{Report, Service};
+use crate::store::Store;
 use crate::{clock, prepare, verify, views};
 use hamn_api::{ApiError, Credentials, Token};
 use hamn_core::event::{Command, Event};
 use hamn_core::location::{Destination, Target};
-use hamn_core::managed::WhoMayDisconnect;
+use hamn_core::managed::{Effective, WhoMayDisconnect};
 use hamn_core::policy::NetworkPolicy;
 use hamn_core::profile::{self, ProfileName};
 use hamn_core::server::{self, Preferences};
 use hamn_core::settings::{KillSwitch, Settings};
-use hamn_core::state::State;
-use hamn_ipc::wire::{IntentResult, PolicyView, SettingKey, SettingsPatch, SettingsView};
+use hamn_core::state::{BlockReason, State};
+use hamn_ipc::call::Caller;
+use hamn_ipc::wire::{IntentResult, PolicyView, SettingKey, SettingsView};
 use hamn_ipc::{Call, Problem, ProblemCode, Request, Response, wire};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 type Answer = Result<Response, Problem>;
+type Reply = oneshot::Sender<Answer>;
+
+/// A call that waits for policy and tunnel is answered with what there is after this long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// What is answered once everything that was asked of the system is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The intent, and whether it is another one.
+    Intent { changed: bool },
+    /// The settings in force.
+    Settings,
+}
+
+/// Calls whose answer waits until the system has followed: whoever is told "connecting" is protected by then.
+#[derive(Default)]
+pub(crate) struct Waiting(Vec<(Instant, Outcome, Reply)>);
+
+impl Waiting {
+    /// Waits until the oldest must be answered, for ever when there is none.
+    pub(crate) async fn overdue(&self) {
+        match self.0.first() {
+            Some((deadline, ..)) => tokio::time::sleep_until(*deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+}
 
 impl Service {
-    /// Answers one call. What needs the provider goes on in the background and answers from there.
+    /// Answers one call. What waits for the system, the provider or the disk is answered later.
     pub(crate) async fn answer(&mut self, call: Call) {
         let Call { caller, request, reply } = call;
-        tracing::info!(uid = caller.uid, request = request_name(&request), "call");
-        let answer = match request {
-            Request::Connect { destination, if_needed } => self.connect(destination, if_needed).await,
-            Request::Disconnect => self.disconnect(caller.uid).await,
-            Request::Reconnect => self.reconnect().await,
-            Request::RestoreNetwork => self.restore_network().await,
-            Request::Servers => Ok(Response::Servers(self.servers())),
-            Request::Profiles => self.profiles(),
-            Request::ImportProfile(import) => self.import_profile(&import).await,
-            Request::RemoveProfile { name } => self.remove_profile(&name).await,
-            Request::Settings => Ok(self.settings_view()),
-            Request::ChangeSettings(patch) => self.change_settings(&patch).await,
+        // Who asked for what, and with which result, is logged by the server.
+        tracing::debug!(uid = caller.uid, request = request_name(&request), "call");
+        match request {
+            Request::Connect { destination, if_needed } => {
+                let outcome = self.connect(destination, if_needed).await;
+                self.answer_when_done(outcome, reply);
+            }
+            Request::Disconnect => {
+                let outcome = self.disconnect(&caller).await;
+                self.answer_when_done(outcome, reply);
+            }
+            Request::Reconnect => {
+                let outcome = self.reconnect().await;
+                self.answer_when_done(outcome, reply);
+            }
+            Request::RestoreNetwork => {
+                let outcome = self.restore_network(&caller).await;
+                self.answer_when_done(outcome, reply);
+            }
+            Request::ChangeSettings(patch) => {
+                let outcome = self.change_settings(|settings| patch.applied_to(settings), &patch.keys()).await;
+                self.answer_when_done(outcome, reply);
+            }
             Request::ResetSettings { keys } => {
-                let keys = keys.unwrap_or_else(|| self.resettable());
-                self.change_settings(&SettingsPatch::to_defaults(&keys)).await
+                let outcome = self.reset_settings(keys).await;
+                self.answer_when_done(outcome, reply);
             }
-            Request::Policy => self.policy_view(),
-            Request::Verify => {
-                let remaining = verify::begin(self).await;
-                tokio::spawn(async move { reply.send(Ok(Response::Verify(remaining.finish().await))) });
-                return;
-            }
-            Request::Login(login) => return self.in_background(reply, move |provider, reports| Box::pin(log_in(provider, reports, login))),
-            Request::Logout => return self.log_out(reply).await,
-            Request::Account => return self.in_background(reply, |provider, _| Box::pin(account(provider))),
-            Request::Devices => return self.in_background(reply, |provider, _| Box::pin(devices(provider))),
+            Request::Settings => send(reply, Ok(self.settings_view())),
+            Request::Policy => send(reply, self.policy_view()),
+            Request::Servers => self.list_servers(&caller, reply),
+            Request::Profiles => self.in_background(&caller, reply, list_profiles(self.store.clone())),
+            Request::ImportProfile(import) => match self.import_profile(&import).await {
+                Ok(notes) => self.in_background(&caller, reply, list_imported(self.store.clone(), import.name, notes)),
+                Err(problem) => send(reply, Err(problem)),
+            },
+            Request::RemoveProfile { name } => match self.remove_profile(&name) {
+                Ok(()) => self.in_background(&caller, reply, list_profiles(self.store.clone())),
+                Err(problem) => send(reply, Err(problem)),
+            },
+            Request::Verify => self.test_itself(&caller, reply),
+            Request::Login(login) => self.ask_provider(&caller, reply, |provider, reports| log_in(provider, reports, login)),
+            Request::Logout => self.log_out(&caller, reply).await,
+            Request::Account => self.ask_provider(&caller, reply, |provider, _| account(provider)),
+            Request::Devices => self.ask_provider(&caller, reply, |provider, _| devices(provider)),
             Request::RemoveDevice { id } => {
-                return self.in_background(reply, move |provider, reports| Box::pin(remove_device(provider, reports, id)));
+                self.ask_provider(&caller, reply, |provider, reports| remove_device(provider, reports, id));
             }
-        };
-        let _ = reply.send(answer);
+        }
     }
 
-    fn in_background<F>(&self, reply: tokio::sync::oneshot::Sender<Answer>, work: F)
-    where
-        F: FnOnce(Arc<Provider>, tokio::sync::mpsc::Sender<Report>) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send>>,
-    {
-        let Some(provider) = self.provider.clone() else {
-            let _ = reply.send(Err(Problem::new(ProblemCode::NoProvider)));
-            return;
-        };
-        let work = work(provider, self.reports.clone());
-        tokio::spawn(async move {
-            let _ = reply.send(work.await);
+    fn answer_when_done(&mut self, outcome: Result<Outcome, Problem>, reply: Reply) {
+        match outcome {
+            Ok(outcome) => self.waiting.0.push((Instant::now() + ANSWER_WITHIN, outcome, reply)),
+            Err(problem) => send(reply, Err(problem)),
+        }
+    }
+
+    fn test_itself(&self, caller: &Caller, reply: Reply) {
+        let (remaining, turn) = (verify::begin(self), Arc::clone(&self.self_test));
+        self.in_background(caller, reply, async move {
+            let _turn = turn.acquire_owned().await;
+            Ok(Response::Verify(remaining.finish().await))
         });
+    }
+
+    /// Answers the calls that waited.
+    pub(crate) fn answer_waiting(&mut self) {
+        for (_, outcome, reply) in std::mem::take(&mut self.waiting.0) {
+            let response = match outcome {
+                Outcome::Intent { changed } => Response::Intent(Box::new(IntentResult { changed, status: self.status() })),
+                Outcome::Settings => self.settings_view(),
+            };
+            send(reply, Ok(response));
+        }
+    }
+
+    /// Bounded, and root has places of its own: nobody's flood keeps the administrator out.
+    fn in_background(&self, caller: &Caller, reply: Reply, work: impl Future<Output = Answer> + Send + 'static) {
+        let [roots, others] = &self.background;
+        let places = if caller.uid == 0 { roots } else { others };
+        match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => {
+                tokio::spawn(async move {
+                    let answer = work.await;
+                    drop(place);
+                    send(reply, answer);
+                });
+            }
+            Err(_) => send(reply, Err(Problem::new(ProblemCode::Busy))),
+        }
+    }
+
+    fn ask_provider<F, W>(&self, caller: &Caller, reply: Reply, work: F)
+    where
+        F: FnOnce(Arc<Provider>, mpsc::Sender<Report>) -> W,
+        W: Future<Output = Answer> + Send + 'static,
+    {
+        match &self.provider {
+            Some(provider) => self.in_background(caller, reply, work(Arc::clone(provider), self.reports.clone())),
+            None => send(reply, Err(Problem::new(ProblemCode::NoProvider))),
+        }
     }
 
     // ---- intent ----------------------------------------------------------------------------------------------------
 
-    async fn connect(&mut self, destination: Option<Destination>, if_needed: bool) -> Answer {
-        let destination = destination.unwrap_or_else(|| self.machine.settings().destination.clone());
-        let destination = self.check_destination(destination)?;
+    /// The user's settings with the administrator's policy over them.
+    pub(crate) fn effective(&self) -> Effective {
+        self.managed.apply(&self.user_settings)
+    }
+
+    async fn connect(&mut self, destination: Option<Destination>, if_needed: bool) -> Result<Outcome, Problem> {
+        let usual = self.machine.settings().destination.clone();
+        let destination = self.check_destination(destination.unwrap_or_else(|| usual.clone()))?;
+        if self.effective().is_locked("destination") && destination != self.as_meant(&usual) {
+            return Err(Problem::with_detail(ProblemCode::SettingLocked, "Your organisation fixes where to connect to."));
+        }
         let same = *self.machine.target() == Target::Connected { destination: destination.clone() };
         let under_way = same && matches!(self.machine.state(), State::Connected { .. } | State::Connecting { .. });
         if !(under_way && if_needed) {
             self.dispatch(Event::Command(Command::Connect(destination))).await;
         }
-        Ok(self.intent(!under_way))
+        Ok(Outcome::Intent { changed: !under_way })
+    }
+
+    fn as_meant(&self, destination: &Destination) -> Destination {
+        match self.provider.as_ref().and_then(|provider| provider.list()) {
+            Some(in_use) => prepare::meant(&in_use.list, destination),
+            None => destination.clone(),
+        }
     }
 
     /// Refuses at once what can never work, so that a typing error does not block the network.
     fn check_destination(&self, destination: Destination) -> Result<Destination, Problem> {
         if let Destination::Profile { name } = &destination {
-            if !self.managed.apply(&self.user_settings).profiles_allowed {
-                return Err(Problem::with_detail(ProblemCode::SettingLocked, "Your organisation does not allow imported profiles."));
+            if !self.effective().profiles_allowed {
+                return Err(profiles_forbidden());
             }
             let known = ProfileName::try_from(name.clone()).ok().and_then(|name| self.store.profile(&name).ok().flatten());
             return if known.is_some() { Ok(destination) } else { Err(Problem::new(ProblemCode::NoProfile)) };
@@ -98,88 +201,91 @@ impl Service {
         let Some(in_use) = provider.list() else { return Ok(destination) };
         let destination = prepare::meant(&in_use.list, &destination);
         let (quality, _) = provider.quality_and_failed();
-        let preferences = Preferences { ipv6: true, near: None, avoid: &[], quality: &quality, now_unix_s: clock::now().unix_s };
-        match server::select(&in_use.list, &in_use.loads, &destination, &preferences, 0) {
+        let now = clock::now();
+        let preferences = Preferences { ipv6: true, near: None, avoid: &[], quality: &quality, now_unix_s: now.unix_s };
+        match server::select(&in_use.list, &in_use.loads(now), &destination, &preferences, 0) {
             Ok(_) => Ok(destination),
             Err(error) => Err(Problem::with_detail(ProblemCode::NoServer, error.to_string())),
         }
     }
 
-    async fn disconnect(&mut self, uid: u32) -> Answer {
-        if uid != 0 && self.managed.apply(&self.user_settings).who_may_disconnect == WhoMayDisconnect::Admin {
+    /// The administrator may have kept the right to give a tunnel up (G15).
+    fn may_give_up(&self, caller: &Caller) -> Result<(), Problem> {
+        if caller.uid != 0 && self.effective().who_may_disconnect == WhoMayDisconnect::Admin {
             return Err(Problem::with_detail(ProblemCode::NotAllowed, "The administrator's policy lets only an administrator disconnect."));
         }
+        Ok(())
+    }
+
+    async fn disconnect(&mut self, caller: &Caller) -> Result<Outcome, Problem> {
+        self.may_give_up(caller)?;
         let resting = *self.machine.target() == Target::Disconnected && matches!(self.machine.state(), State::Disconnected);
         if !resting {
             self.dispatch(Event::Command(Command::Disconnect)).await;
         }
-        Ok(self.intent(!resting))
+        Ok(Outcome::Intent { changed: !resting })
     }
 
-    async fn reconnect(&mut self) -> Answer {
+    async fn reconnect(&mut self) -> Result<Outcome, Problem> {
         if *self.machine.target() == Target::Disconnected {
             return Err(Problem::with_detail(ProblemCode::Conflict, "There is nothing to reconnect: no tunnel is wanted."));
         }
         self.dispatch(Event::Command(Command::Reconnect)).await;
-        Ok(self.intent(true))
+        Ok(Outcome::Intent { changed: true })
     }
 
-    async fn restore_network(&mut self) -> Answer {
+    /// Lockdown that the policy fixes stays: who may change the policy changes it there.
+    async fn restore_network(&mut self, caller: &Caller) -> Result<Outcome, Problem> {
+        self.may_give_up(caller)?;
         if self.machine.settings().kill_switch == KillSwitch::Always {
-            let patch = SettingsPatch { kill_switch: Some(KillSwitch::WhileConnected), ..SettingsPatch::default() };
-            self.change_settings(&patch).await?;
+            let open = |settings: &Settings| Settings { kill_switch: KillSwitch::WhileConnected, ..settings.clone() };
+            self.change_settings(open, &[SettingKey::KillSwitch]).await?;
         }
         self.dispatch(Event::Command(Command::Disconnect)).await;
-        Ok(self.intent(true))
-    }
-
-    fn intent(&self, changed: bool) -> Response {
-        Response::Intent(Box::new(IntentResult { changed, status: self.status() }))
+        Ok(Outcome::Intent { changed: true })
     }
 
     // ---- settings --------------------------------------------------------------------------------------------------
 
     fn locked(&self) -> Vec<SettingKey> {
-        let effective = self.managed.apply(&self.user_settings);
+        let effective = self.effective();
         SettingKey::ALL.into_iter().filter(|key| effective.is_locked(key.as_str())).collect()
-    }
-
-    fn resettable(&self) -> Vec<SettingKey> {
-        let locked = self.locked();
-        SettingKey::ALL.into_iter().filter(|key| !locked.contains(key)).collect()
     }
 
     fn settings_view(&self) -> Response {
         Response::Settings(Box::new(SettingsView::new(self.machine.settings(), &self.locked())))
     }
 
-    async fn change_settings(&mut self, patch: &SettingsPatch) -> Answer {
+    /// Back to where the administrator lets users start.
+    async fn reset_settings(&mut self, keys: Option<Vec<SettingKey>>) -> Result<Outcome, Problem> {
         let locked = self.locked();
-        if let Some(key) = patch.keys().into_iter().find(|key| locked.contains(key)) {
+        let keys = keys.unwrap_or_else(|| SettingKey::ALL.into_iter().filter(|key| !locked.contains(key)).collect());
+        let defaults = self.managed.defaults();
+        self.change_settings(|settings| with_values_of(settings, &defaults, &keys), &keys).await
+    }
+
+    async fn change_settings(&mut self, change: impl FnOnce(&Settings) -> Settings, keys: &[SettingKey]) -> Result<Outcome, Problem> {
+        let locked = self.locked();
+        if let Some(key) = keys.iter().find(|key| locked.contains(key)) {
             return Err(Problem::with_detail(ProblemCode::SettingLocked, format!("`{key}` is managed by your organisation.")));
         }
-        let wanted: Settings = patch.applied_to(&self.user_settings);
+        let wanted = change(&self.user_settings);
         wanted.validate().map_err(|error| Problem::with_detail(ProblemCode::InvalidValue, error.to_string()))?;
         self.store.save_settings(&wanted).map_err(|error| {
             Problem::with_detail(ProblemCode::Internal, format!("The settings could not be saved ({error:#}); nothing was changed."))
         })?;
         self.user_settings = wanted;
-        let effective = self.managed.apply(&self.user_settings).settings;
+        let effective = self.effective().settings;
         self.dispatch(Event::SettingsChanged(effective)).await;
-        Ok(self.settings_view())
+        Ok(Outcome::Settings)
     }
 
     // ---- profiles --------------------------------------------------------------------------------------------------
 
-    fn profiles(&self) -> Answer {
-        let names = self.store.profile_names().map_err(|error| internal(&error))?;
-        let profiles = names.iter().filter_map(|name| self.store.profile(name).ok().flatten()).map(|profile| views::profile_entry(&profile)).collect();
-        Ok(Response::Profiles(wire::ProfileList { profiles }))
-    }
-
-    async fn import_profile(&mut self, import: &wire::ImportProfile) -> Answer {
-        if !self.managed.apply(&self.user_settings).profiles_allowed {
-            return Err(Problem::with_detail(ProblemCode::SettingLocked, "Your organisation does not allow imported profiles."));
+    /// Takes a profile in; what in it has no effect is told.
+    async fn import_profile(&mut self, import: &wire::ImportProfile) -> Result<Vec<String>, Problem> {
+        if !self.effective().profiles_allowed {
+            return Err(profiles_forbidden());
         }
         let name = ProfileName::try_from(import.name.clone())
             .map_err(|error| Problem::with_detail(ProblemCode::InvalidValue, error.to_string()))?;
@@ -187,39 +293,44 @@ impl Service {
         if known.contains(&name) && !import.replace {
             return Err(Problem::with_detail(ProblemCode::Conflict, format!("A profile named {name} exists; remove it first, or replace it.")));
         }
-        if known.len() >= crate::store::MAX_PROFILES {
+        if !known.contains(&name) && known.len() >= crate::store::MAX_PROFILES {
             return Err(Problem::with_detail(ProblemCode::Conflict, "There are too many profiles; remove one first."));
         }
         let parsed = profile::parse(name.clone(), import.conf.reveal().as_bytes())
             .map_err(|error| Problem::with_detail(ProblemCode::ProfileInvalid, error.to_string()))?;
         self.store.save_profile(&name, &parsed.profile.to_conf()).map_err(|error| internal(&error))?;
-        self.dispatch(Event::CredentialsChanged).await;
-        let notes: Vec<String> = parsed.warnings.iter().map(|warning| format!("line {}: {}", warning.line, warning.message)).collect();
-        let mut answer = self.profiles()?;
-        if let Response::Profiles(list) = &mut answer
-            && let Some(entry) = list.profiles.iter_mut().find(|entry| entry.name == name.as_str())
-        {
-            entry.warnings = notes;
-        }
-        Ok(answer)
+        // A tunnel of the profile as it was before is over; elsewhere it may be what an attempt waits for.
+        let event = if self.is_in_use(&name) { Event::Command(Command::Reconnect) } else { Event::CredentialsChanged };
+        self.dispatch(event).await;
+        Ok(parsed.warnings.iter().map(|warning| format!("line {}: {}", warning.line, warning.message)).collect())
     }
 
-    async fn remove_profile(&mut self, name: &str) -> Answer {
+    fn is_in_use(&self, name: &ProfileName) -> bool {
+        *self.machine.target() == Target::Connected { destination: Destination::Profile { name: name.to_string() } }
+    }
+
+    fn remove_profile(&self, name: &str) -> Result<(), Problem> {
         let name = ProfileName::try_from(name.to_owned()).map_err(|_| Problem::new(ProblemCode::NoProfile))?;
-        let in_use = Target::Connected { destination: Destination::Profile { name: name.to_string() } };
-        if *self.machine.target() == in_use {
+        if self.is_in_use(&name) {
             return Err(Problem::with_detail(ProblemCode::Conflict, "That profile is in use; disconnect first."));
         }
         if !self.store.remove_profile(&name).map_err(|error| internal(&error))? {
             return Err(Problem::new(ProblemCode::NoProfile));
         }
-        self.profiles()
+        Ok(())
     }
 
     // ---- views -----------------------------------------------------------------------------------------------------
 
-    fn servers(&self) -> wire::ServerListing {
-        self.provider.as_ref().and_then(|provider| provider.list()).map(|in_use: Arc<ListInUse>| views::listing(&in_use)).unwrap_or_default()
+    fn list_servers(&self, caller: &Caller, reply: Reply) {
+        let Some(in_use) = self.provider.as_ref().and_then(|provider| provider.list()) else {
+            return send(reply, Ok(Response::Servers(wire::ServerListing::default())));
+        };
+        // A long list takes milliseconds to write out.
+        self.in_background(caller, reply, async move {
+            let listing = tokio::task::spawn_blocking(move || views::listing(&in_use, clock::now())).await;
+            listing.map(Response::Servers).map_err(|_| Problem::new(ProblemCode::Internal))
+        });
     }
 
     fn policy_view(&self) -> Answer {
@@ -235,28 +346,78 @@ impl Service {
         })))
     }
 
-    async fn log_out(&mut self, reply: tokio::sync::oneshot::Sender<Answer>) {
+    /// A tunnel of the provider's ends with the session, so who may not end the tunnel may not log out either.
+    async fn log_out(&mut self, caller: &Caller, reply: Reply) {
         let uses_provider = matches!(self.machine.target(), Target::Connected { destination } if !matches!(destination, Destination::Profile { .. }));
-        if uses_provider {
+        if uses_provider && self.provider.is_some() {
+            if let Err(problem) = self.may_give_up(caller) {
+                return send(reply, Err(problem));
+            }
             self.dispatch(Event::Command(Command::Disconnect)).await;
         }
-        self.in_background(reply, |provider, _| {
-            Box::pin(async move {
-                provider.logout().await.map_err(|error| internal(&error))?;
-                Ok(Response::Account(wire::AccountInfo::default()))
-            })
+        self.ask_provider(caller, reply, |provider, _| async move {
+            provider.logout().await.map_err(|error| internal(&error))?;
+            Ok(Response::Account(wire::AccountInfo::default()))
         });
     }
 }
 
-async fn log_in(provider: Arc<Provider>, reports: tokio::sync::mpsc::Sender<Report>, login: wire::LoginRequest) -> Answer {
+/// The caller may have gone; then nobody is told.
+fn send(reply: Reply, answer: Answer) {
+    let _ = reply.send(answer);
+}
+
+fn profiles_forbidden() -> Problem {
+    Problem::with_detail(ProblemCode::SettingLocked, "Your organisation does not allow imported profiles.")
+}
+
+/// `settings` with the values of `from` for these keys.
+fn with_values_of(settings: &Settings, from: &Settings, keys: &[SettingKey]) -> Settings {
+    let mut result = settings.clone();
+    for key in keys {
+        match key {
+            SettingKey::KillSwitch => result.kill_switch = from.kill_switch,
+            SettingKey::AutoConnect => result.auto_connect = from.auto_connect,
+            SettingKey::AllowLan => result.allow_lan = from.allow_lan,
+            SettingKey::Dns => result.dns.clone_from(&from.dns),
+            SettingKey::Ipv6 => result.ipv6 = from.ipv6,
+            SettingKey::Mtu => result.mtu = from.mtu,
+            SettingKey::Destination => result.destination.clone_from(&from.destination),
+            SettingKey::KeyRotationDays => result.key_rotation_days = from.key_rotation_days,
+        }
+    }
+    result
+}
+
+async fn list_profiles(store: Store) -> Answer {
+    list_imported(store, String::new(), Vec::new()).await
+}
+
+/// All profiles; the one of this name with the notes of its import.
+async fn list_imported(store: Store, name: String, notes: Vec<String>) -> Answer {
+    let read = move || -> anyhow::Result<Vec<wire::ProfileEntry>> {
+        let names = store.profile_names()?;
+        Ok(names.iter().filter_map(|name| store.profile(name).ok().flatten()).map(|profile| views::profile_entry(&profile)).collect())
+    };
+    let read = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::new(ProblemCode::Internal))?;
+    let mut profiles = read.map_err(|error| internal(&error))?;
+    if let Some(entry) = profiles.iter_mut().find(|entry| entry.name == name) {
+        entry.warnings = notes;
+    }
+    Ok(Response::Profiles(wire::ProfileList { profiles }))
+}
+
+async fn log_in(provider: Arc<Provider>, reports: mpsc::Sender<Report>, login: wire::LoginRequest) -> Answer {
     let secret = |secret: &wire::Secret| Token::new(secret.reveal().to_owned());
     let credentials =
         Credentials { account: secret(&login.account), password: login.password.as_ref().map(secret), otp: login.otp.as_ref().map(secret) };
-    provider.login(&credentials).await.map_err(|error| api_problem(&error))?;
-    provider.refresh(clock::now().unix_s).await;
+    let result = provider.login(&credentials).await;
     let _ = reports.send(Report::Event(Event::ApiAddresses(provider.endpoints()))).await;
-    let _ = reports.send(Report::Event(Event::CredentialsChanged)).await;
+    match result {
+        Ok(true) => drop(reports.send(Report::DeviceChanged).await),
+        Ok(false) => drop(reports.send(Report::Event(Event::CredentialsChanged)).await),
+        Err(error) => return Err(api_problem(&error)),
+    }
     account(provider).await
 }
 
@@ -294,21 +455,38 @@ async fn devices(provider: Arc<Provider>) -> Answer {
     Ok(Response::Devices(wire::DeviceList { limit, devices: devices.into_iter().map(entry).collect() }))
 }
 
-async fn remove_device(provider: Arc<Provider>, reports: tokio::sync::mpsc::Sender<Report>, id: String) -> Answer {
-    provider.client.remove_device(&id).await.map_err(|error| api_problem(&error))?;
-    let _ = reports.send(Report::Event(Event::CredentialsChanged)).await;
-    devices(provider).await
+async fn remove_device(provider: Arc<Provider>, reports: mpsc::Sender<Report>, id: String) -> Answer {
+    let removed = provider.remove_device(&id).await;
+    let own = matches!(removed, Ok(true));
+    // Room for this computer, or the end of its own device.
+    let _ = reports.send(if own { Report::DeviceChanged } else { Report::Event(Event::CredentialsChanged) }).await;
+    match removed {
+        Ok(_) => devices(provider).await,
+        Err(error) if says_no_such_device(&error) => Err(Problem::with_detail(ProblemCode::NotFound, "The account has no such device.")),
+        Err(error) => Err(api_problem(&error)),
+    }
 }
 
 /// The same code in API, CLI and window: the provider's errors become the reasons that a blocked state has.
 fn api_problem(error: &ApiError) -> Problem {
+    let unreachable = error.block_reason() == BlockReason::ApiUnreachable;
     let code = match error {
         ApiError::Throttled { .. } => ProblemCode::TooManyRequests,
+        ApiError::Problem(problem) if unreachable && problem.status == 404 => ProblemCode::NotFound,
+        ApiError::Problem(problem) if unreachable && problem.status == 429 => ProblemCode::TooManyRequests,
+        ApiError::Problem(_) if unreachable => ProblemCode::ProviderError,
         ApiError::Status(_) | ApiError::NotJson | ApiError::TooBig | ApiError::Broken | ApiError::Redirect(_) => ProblemCode::ProviderError,
-        ApiError::Problem(problem) if error.block_reason() == hamn_core::state::BlockReason::ApiUnreachable => {
-            if problem.status == 404 { ProblemCode::NotFound } else { ProblemCode::ProviderError }
-        }
-        _ => ProblemCode::from(error.block_reason()),
+        ApiError::Config(_)
+        | ApiError::Unreachable(_)
+        | ApiError::Timeout
+        | ApiError::Tls { .. }
+        | ApiError::Compressed
+        | ApiError::BadSignature
+        | ApiError::BadList(_)
+        | ApiError::Rollback { .. }
+        | ApiError::Problem(_)
+        | ApiError::NotLoggedIn
+        | ApiError::Storage(_) => ProblemCode::from(error.block_reason()),
     };
     Problem::with_detail(code, error.to_string())
 }

@@ -5,7 +5,7 @@ use crate::service::Report;
 use hamn_core::policy::NetworkPolicy;
 use hamn_core::state::Generation;
 use hamn_network::Network;
-use hamn_network::network::Finding;
+use hamn_network::Finding;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};

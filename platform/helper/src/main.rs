@@ -2,31 +2,21 @@
 
 use clap::Parser;
 use hamn_helper::arguments::Arguments;
-use hamn_helper::{early_boot, run};
+use hamn_helper::{early_boot, logging, run};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use std::time::Duration;
+
+/// Threads beside the event loop's.
+const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Whatever umask the service manager or an administrator left, our files are for us alone (G14).
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    let filter = EnvFilter::try_from_env("HAMN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = logging::filter(std::env::var("HAMN_LOG").ok().as_deref());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    // A core file would hold keys (G14).
-    if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
-        tracing::warn!(%error, "core files could not be switched off");
-    }
-    let result = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
-            if arguments.restore_network {
-                restore(&arguments).await
-            } else if arguments.early_boot {
-                early_boot::run(&arguments).await.map(|done| tracing::info!("{done}"))
-            } else {
-                run::run(arguments).await
-            }
-        })
-    });
+    keep_memory_private();
+    let result = run_to_the_end(arguments);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,6 +26,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// A core file or a tracer would get at keys (G14).
+fn keep_memory_private() {
+    if let Err(error) = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!(%error, "core files could not be switched off");
+    }
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "the memory could not be closed to tracers");
+    }
+}
+
+fn run_to_the_end(arguments: Arguments) -> anyhow::Result<()> {
+    // The event loop has this thread for itself: what tunnel, provider or disk do never keeps it from deciding.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let result = runtime.block_on(async {
+        if arguments.restore_network {
+            restore(&arguments).await
+        } else if arguments.early_boot {
+            early_boot::run(&arguments).await.map(|done| tracing::info!("{done}"))
+        } else {
+            run::run(arguments).await
+        }
+    });
+    // A lookup or a disk that hangs does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    result
+}
+
 /// Gives the network back with no helper running, and forgets that a tunnel was wanted.
 async fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     use std::io::Write;
@@ -43,6 +60,7 @@ async fn restore(arguments: &Arguments) -> anyhow::Result<()> {
     let mut network_dir = arguments.state_dir.join("network");
     match hamn_helper::store::Store::open(&arguments.state_dir) {
         Ok(store) => {
+            let store = store.with_runtime_dir(&arguments.runtime_dir);
             network_dir = store.network_dir();
             store.save_target(&hamn_core::location::Target::Disconnected)?;
             writeln!(out, "the saved intent is: disconnected")?;

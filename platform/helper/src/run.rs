@@ -5,9 +5,12 @@ use crate::arguments::Arguments;
 use crate::provider::Provider;
 use crate::service::{Inputs, Parts, Service};
 use crate::store::{Found, Store, directory};
-use crate::{administrator, clock};
+use crate::administrator;
 use anyhow::Context;
+use hamn_core::location::Target;
 use hamn_core::machine::Machine;
+use hamn_core::managed::{Effective, Managed};
+use hamn_core::settings::Settings;
 use hamn_ipc::call::{CALL_QUEUE, EVENT_QUEUE};
 use hamn_ipc::server::{BoundSocket, Limits, ServerConfig, control_group, serve};
 use std::sync::Arc;
@@ -26,19 +29,21 @@ const HOST_QUEUE: usize = 64;
 /// When a directory cannot be trusted, the network side cannot be opened or the socket cannot be bound: the kernel's rules
 /// stay as they are.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let store = Store::open(&arguments.state_dir)?;
     directory::readable(&arguments.runtime_dir)?;
+    let store = Store::open(&arguments.state_dir)?.with_runtime_dir(&arguments.runtime_dir);
     let (managed, policy_notes) = administrator::policy(&arguments.policy_dir);
-    let Found { settings, target, notes } = store.load();
+    let Found { settings, target, notes } = store.load(&managed.defaults());
     let mark_api = Arc::new(AtomicBool::new(true));
-    let (provider, provider_note) = open_provider(&arguments, &store, &mark_api).await;
+    let (provider, provider_note) = open_provider(&arguments, &managed, &store, &mark_api).await;
     let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
     let (host_tx, host) = mpsc::channel(HOST_QUEUE);
     let config = hamn_network::Config::new(&store.network_dir());
     let network = hamn_network::Network::open(config, host_tx).await.context("open the network side")?;
 
     let api = provider.as_ref().map(|provider| provider.endpoints()).unwrap_or_default();
-    let machine = Machine::new(managed.apply(&settings).settings, api, rand::random());
+    let effective = managed.apply(&settings);
+    let target = target.map(|target| as_managed(target, &effective));
+    let machine = Machine::new(effective.settings, api, rand::random());
     let (status_tx, status_rx) = watch::channel(Arc::new(machine.status()));
     let (events_tx, _) = broadcast::channel(EVENT_QUEUE);
     let mut announcer = Announcer::new(status_tx, events_tx.clone());
@@ -76,9 +81,24 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     result
 }
 
+/// A tunnel that was wanted goes where the administrator says by now, if the policy says where (G15).
+fn as_managed(target: Target, effective: &Effective) -> Target {
+    match target {
+        Target::Connected { .. } if effective.is_locked("destination") => Target::Connected { destination: effective.settings.destination.clone() },
+        Target::Connected { .. } | Target::Disconnected => target,
+    }
+}
+
 /// The provider, or a sentence that says why there is none.
-async fn open_provider(arguments: &Arguments, store: &Store, mark_api: &Arc<AtomicBool>) -> (Option<Arc<Provider>>, Option<String>) {
-    let config = match administrator::provider(&arguments.policy_dir, arguments.provider.as_deref()) {
+async fn open_provider(
+    arguments: &Arguments,
+    managed: &Managed,
+    store: &Store,
+    mark_api: &Arc<AtomicBool>,
+) -> (Option<Arc<Provider>>, Option<String>) {
+    let by_policy = managed.apply(&Settings::default()).provider;
+    let by_policy = by_policy.map(|urls| urls.iter().map(ToString::to_string).collect());
+    let config = match administrator::provider(&arguments.policy_dir, arguments.provider.as_deref(), by_policy) {
         Ok(Some(config)) => config,
         Ok(None) => return (None, Some("No provider is configured: imported profiles work.".to_owned())),
         Err(error) => return (None, Some(format!("The provider cannot be used ({error:#}); imported profiles work."))),
@@ -91,9 +111,6 @@ async fn open_provider(arguments: &Arguments, store: &Store, mark_api: &Arc<Atom
     match hamn_api::Client::new(config, store.cache_dir(), prepare) {
         Ok(client) => {
             let provider = Arc::new(Provider::open(client, url, store.clone()).await);
-            if clock::now().unix_s == 0 {
-                warn!("the wall clock cannot be read");
-            }
             (Some(provider), None)
         }
         Err(error) => (None, Some(format!("The provider cannot be used ({error}); imported profiles work."))),

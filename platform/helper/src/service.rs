@@ -1,45 +1,74 @@
-//! The event loop: facts come in, the machine decides, effects are carried out in order. Nothing here decides.
+//! The event loop: facts come in, the machine decides, effects are carried out in order. Nothing here decides, and nothing
+//! here waits for long: policies, tunnels that end, provider and self-test go on beside it and report.
 
 use crate::announce::Announcer;
+use crate::calls::Waiting;
+use crate::enforcer::Enforcer;
+use crate::logging::Quiet;
 use crate::provider::Provider;
 use crate::store::Store;
 use crate::timers::Timers;
 use crate::{clock, notify, prepare};
 use hamn_core::effect::Effect;
-use hamn_core::event::{Event, HostEvent, HostFacts};
-use hamn_core::location::Target;
+use hamn_core::event::{Command, Event, HostEvent, HostFacts, TunnelEvent};
+use hamn_core::location::{Destination, Target};
 use hamn_core::machine::Machine;
 use hamn_core::managed::Managed;
+use hamn_core::net::Endpoint;
 use hamn_core::policy::NetworkPolicy;
 use hamn_core::settings::Settings;
-use hamn_core::state::{Attempt, State};
+use hamn_core::state::{Attempt, BlockReason, Generation, State};
 use hamn_ipc::Call;
 use hamn_network::Network;
-use hamn_tunnel::Tunnel;
+use hamn_tunnel::{Tunnel, TunnelError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
-/// How long a tunnel may take to stop before it is given up.
+/// How long a tunnel may take to start, or to stop before it is given up.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a running tunnel may take to do as it is told.
+const OBEY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the last policy and the end of the tunnel may take. The service manager kills after 10 s.
+const END_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a policy that is being applied may hold up the very end.
+const LAST_APPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often counters are published while a tunnel exists.
 const COUNTER_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the provider's list and loads are refreshed, at most.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// How often it is looked whether list, loads or key are due.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How often one kind of interference is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Events of one tunnel that wait.
+const TUNNEL_QUEUE: usize = 16;
+/// Calls of one kind of caller that are answered in the background at the same time.
+const BACKGROUND_CALLS: usize = 16;
 
 /// What background work reports to the loop.
+#[expect(clippy::large_enum_variant, reason = "few are alive at a time; a box would only add an allocation")]
 pub enum Report {
     /// Goes to the machine.
     Event(Event),
+    /// A policy was carried out, or could not be.
+    Applied {
+        /// Which.
+        generation: Generation,
+        /// With it the provider is reached through the tunnel.
+        inside: bool,
+        /// `Err` holds the reason for people.
+        result: Result<(), String>,
+    },
     /// A tunnel of this attempt spoke.
-    Tunnel(Attempt, hamn_core::event::TunnelEvent),
+    Tunnel(Attempt, TunnelEvent),
     /// The key of the device was replaced at the provider: the tunnel takes the new one.
     KeyRotated(hamn_core::key::SecretKey),
-    /// Something for the user.
-    Note(&'static str, String),
+    /// The device is another one, or was removed: a tunnel of the old one is over.
+    DeviceChanged,
 }
 
 /// The running tunnel.
@@ -53,7 +82,7 @@ pub(crate) struct Running {
 pub struct Service {
     pub(crate) machine: Machine,
     pub(crate) store: Store,
-    pub(crate) network: Network,
+    pub(crate) enforcer: Enforcer,
     pub(crate) provider: Option<Arc<Provider>>,
     pub(crate) managed: Managed,
     /// What the user set; the machine has it merged with the administrator's policy.
@@ -62,10 +91,22 @@ pub struct Service {
     pub(crate) announcer: Announcer,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) tampered: u64,
+    /// Calls that are answered when what they asked for is done.
+    pub(crate) waiting: Waiting,
+    /// Places for calls in the background: root's, and all others'.
+    pub(crate) background: [Arc<Semaphore>; 2],
+    /// One self-test at a time.
+    pub(crate) self_test: Arc<Semaphore>,
+    facts: HostFacts,
     /// API sockets carry the mark: true except while the connected policy is in force.
-    pub(crate) mark_api: Arc<AtomicBool>,
+    mark_api: Arc<AtomicBool>,
     timers: Timers,
+    /// The tunnel of this attempt is being stopped.
+    stopping: Option<Attempt>,
+    preparing: Option<tokio::task::AbortHandle>,
+    quiet: Quiet,
     ending: bool,
+    end_by: Option<Instant>,
 }
 
 /// What `Service::new` is made of.
@@ -101,14 +142,15 @@ pub struct Inputs {
 }
 
 impl Service {
-    /// Composes the helper.
+    /// Composes the helper. Needs a runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { machine, store, network, provider, managed, user_settings, announcer, reports, mark_api } = parts;
+        let facts = network.facts();
         Self {
             machine,
             store,
-            network,
+            enforcer: Enforcer::start(network, reports.clone()),
             provider,
             managed,
             user_settings,
@@ -116,51 +158,90 @@ impl Service {
             announcer,
             reports,
             tampered: 0,
+            waiting: Waiting::default(),
+            background: [Arc::new(Semaphore::new(BACKGROUND_CALLS)), Arc::new(Semaphore::new(BACKGROUND_CALLS))],
+            self_test: Arc::new(Semaphore::new(1)),
+            facts,
             mark_api,
             timers: Timers::default(),
+            stopping: None,
+            preparing: None,
+            quiet: Quiet::new(TELL_EVERY),
             ending: false,
+            end_by: None,
         }
     }
 
     /// Runs until a signal ends it.
     ///
     /// # Errors
-    /// When the signals cannot be listened to.
+    /// When the signals cannot be listened to, or when the policy to leave behind could not be put in force.
     pub async fn run(mut self, target: Option<Target>, mut inputs: Inputs) -> anyhow::Result<()> {
         let mut signals = crate::signals::Signals::new()?;
-        let facts = self.network.facts();
+        let facts = self.facts.clone();
         self.dispatch(Event::Host { facts, path_changed: false }).await;
         self.dispatch(Event::Started { target }).await;
-        notify::ready();
         let mut counters = tokio::time::interval(COUNTER_INTERVAL);
         counters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
+        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
         let mut watchdog = tokio::time::interval(notify::watchdog_interval());
+        let mut ready = false;
+        let changed = self.provider.as_ref().map(|provider| provider.changed()).unwrap_or_default();
         while !self.ending {
+            // Each gets its turn: a flood of one kind keeps neither the watchdog nor a signal waiting.
             tokio::select! {
-                biased;
-                signal = signals.next() => {
-                    info!(?signal, "asked to end");
-                    self.dispatch(Event::Shutdown { keep_blocking: signal.keeps_blocking() }).await;
-                }
+                signal = signals.next() => self.end(signal).await,
                 Some(event) = inputs.host.recv() => self.host_event(event).await,
                 Some(report) = inputs.reports.recv() => self.report(report).await,
                 timer = self.timers.next() => self.dispatch(Event::Timer(timer)).await,
                 Some(call) = inputs.calls.recv() => self.answer(call).await,
+                () = changed.notified() => self.publish(),
+                () = self.waiting.overdue() => self.answer_waiting(),
+                () = until(self.end_by) => self.give_up_the_end(),
                 _ = counters.tick(), if self.running.is_some() => self.publish(),
-                _ = refresh.tick(), if self.provider.is_some() => self.refresh_provider(),
+                _ = upkeep.tick() => self.upkeep(),
                 _ = watchdog.tick() => notify::alive(),
             }
+            if self.is_settled() {
+                self.answer_waiting();
+                if !std::mem::replace(&mut ready, true) {
+                    notify::ready();
+                }
+            }
         }
+        self.finish().await
+    }
+
+    async fn end(&mut self, signal: crate::signals::End) {
+        info!(?signal, "asked to end");
+        self.end_by.get_or_insert(Instant::now() + END_TIMEOUT);
+        self.dispatch(Event::Shutdown { keep_blocking: signal.keeps_blocking() }).await;
+    }
+
+    fn give_up_the_end(&mut self) {
+        error!("the end takes too long; the rules stay as they are");
+        self.ending = true;
+    }
+
+    async fn finish(mut self) -> anyhow::Result<()> {
         notify::stopping();
+        self.answer_waiting();
         self.announcer.end();
+        if let Some(preparing) = &self.preparing {
+            preparing.abort();
+        }
+        self.enforcer.finish(LAST_APPLY_TIMEOUT).await;
         if let Some(running) = self.running.take() {
-            let _ = tokio::time::timeout(STOP_TIMEOUT, running.tunnel.stop()).await;
+            let _ = timeout(STOP_TIMEOUT, running.tunnel.stop()).await;
+        }
+        if matches!(self.machine.state(), State::Stopping { .. } | State::Disconnecting { .. }) && !self.machine.in_force() {
+            let why = self.machine.apply_error().unwrap_or("it took too long");
+            anyhow::bail!("the rules to leave behind are not in force ({why}); the earlier ones stay");
         }
         Ok(())
     }
 
-    /// Feeds one event and everything that follows from it.
+    /// Feeds one event and everything that follows from it at once.
     pub(crate) async fn dispatch(&mut self, event: Event) {
         let mut queue = VecDeque::from([event]);
         while let Some(event) = queue.pop_front() {
@@ -171,26 +252,29 @@ impl Service {
         }
     }
 
+    /// Nothing that was asked of the system is still under way.
+    fn is_settled(&self) -> bool {
+        self.enforcer.is_idle() && self.stopping.is_none()
+    }
+
     async fn perform(&mut self, effect: Effect, queue: &mut VecDeque<Event>) {
         match effect {
             Effect::PersistTarget(target) => self.persist(&target),
-            Effect::Apply { generation, policy } => {
-                let result = self.apply(&policy).await;
-                queue.push_back(Event::PolicyApplied { generation, result });
-            }
-            Effect::Prepare { attempt, destination, failures: _ } => self.prepare(attempt, destination),
+            Effect::Apply { generation, policy } => self.enforcer.enforce(generation, policy),
+            Effect::Prepare { attempt, destination, failures } => self.prepare(attempt, destination, failures),
             Effect::StartTunnel { attempt, plan } => {
                 if let Err(reason) = self.start_tunnel(attempt, &plan).await {
-                    queue.push_back(Event::Tunnel { attempt, event: hamn_core::event::TunnelEvent::Failed(reason) });
+                    queue.push_back(Event::Tunnel { attempt, event: TunnelEvent::Failed(reason) });
                 }
             }
             Effect::StopTunnel { attempt } => {
-                self.stop_tunnel(attempt).await;
-                queue.push_back(Event::TunnelStopped { attempt });
+                if !self.stop_tunnel(attempt) {
+                    queue.push_back(Event::TunnelStopped { attempt });
+                }
             }
             Effect::Rebind { attempt } => {
                 if let Some(running) = self.running.as_ref().filter(|running| running.attempt == attempt)
-                    && let Err(error) = running.tunnel.rebind().await
+                    && let Err(error) = obeyed(running.tunnel.rebind()).await
                 {
                     warn!(%error, "rebinding the tunnel's socket failed");
                 }
@@ -201,65 +285,58 @@ impl Service {
         }
     }
 
+    /// The intent first: that it is lost would be worse than settings that are. It is on the disk before anything follows.
     fn persist(&mut self, target: &Target) {
-        // A lost settings file counts as closed at the next start, so the user's decision writes both.
-        let saved = self.store.save_settings(&self.user_settings).and_then(|()| self.store.save_target(target));
+        let saved = self.store.save_target(target).and_then(|()| self.store.save_missing_settings(&self.user_settings));
         match saved {
             Ok(()) => self.announcer.clear_warning("not_saved"),
             Err(error) => {
                 error!("{error:#}");
-                let message = format!("Your choice could not be saved ({error:#}). It holds until the helper ends; make room on the disk.");
+                let message = format!("Your choice could not be saved ({error:#}). It holds until the computer restarts; make room on the disk.");
                 self.announcer.warn("not_saved", message);
             }
         }
     }
 
-    async fn apply(&mut self, policy: &NetworkPolicy) -> Result<(), String> {
-        let started = std::time::Instant::now();
-        let result = self.network.apply(policy).await;
-        // While connected the API is reached through the tunnel; in every other state by marked sockets.
-        let inside = matches!(policy, NetworkPolicy::Enforce(enforced) if enforced.api.is_empty() && enforced.tunnel.is_some());
-        self.mark_api.store(!inside, Ordering::Release);
-        match result {
-            Ok(()) => {
-                info!(took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), open = policy.is_open(), "policy applied");
-                Ok(())
-            }
-            Err(error) => {
-                error!(%error, "the policy could not be applied");
-                Err(error.to_string())
-            }
+    fn prepare(&mut self, attempt: Attempt, destination: Destination, failures: u32) {
+        // The answer of an older attempt changes nothing any more.
+        if let Some(older) = self.preparing.take() {
+            older.abort();
         }
-    }
-
-    fn prepare(&mut self, attempt: Attempt, destination: hamn_core::location::Destination) {
-        let request = prepare::Request {
-            destination,
-            settings: self.machine.settings().clone(),
-            seed: rand::random(),
-            now_unix_s: clock::now().unix_s,
-        };
+        // A profile that was in use before the administrator forbade it.
+        let refused = matches!(destination, Destination::Profile { .. }) && !self.effective().profiles_allowed;
+        let request = prepare::Request { destination, settings: self.machine.settings().clone(), seed: rand::random(), failures };
         let (store, provider, reports) = (self.store.clone(), self.provider.clone(), self.reports.clone());
-        tokio::spawn(async move {
-            let result = prepare::plan(&store, provider.as_deref(), request).await;
+        let task = tokio::spawn(async move {
+            let result = if refused { Err(BlockReason::NoProfile) } else { prepare::plan(&store, provider, request).await };
             let _ = reports.send(Report::Event(Event::Prepared { attempt, result })).await;
         });
+        self.preparing = Some(task.abort_handle());
     }
 
-    async fn start_tunnel(&mut self, attempt: Attempt, plan: &hamn_core::plan::TunnelPlan) -> Result<(), hamn_core::state::BlockReason> {
-        let secrets = prepare::secrets(&self.store, plan)?;
-        let (sender, mut events) = mpsc::channel(16);
+    async fn start_tunnel(&mut self, attempt: Attempt, plan: &hamn_core::plan::TunnelPlan) -> Result<(), BlockReason> {
+        let failures = self.machine.failures();
+        let secrets = prepare::secrets(&self.store, plan, failures)?;
+        let (sender, mut events) = mpsc::channel(TUNNEL_QUEUE);
         let options = hamn_tunnel::Options {
             interface: hamn_core::net::InterfaceName::tunnel(),
             fwmark: Some(hamn_core::net::FWMARK),
             // IPv4 first; after a failure the other address of the gateway.
-            endpoint_index: usize::try_from(self.machine.failures()).unwrap_or(0),
+            endpoint_index: usize::try_from(failures).unwrap_or(0),
             limits: hamn_tunnel::Limits::default(),
         };
-        let tunnel = hamn_tunnel::start(plan, secrets, options, sender).await.map_err(|error| {
-            error!(%error, "the tunnel could not be started");
-            hamn_core::state::BlockReason::TunnelDevice
-        })?;
+        let started = timeout(START_TIMEOUT, hamn_tunnel::start(plan, secrets, options, sender)).await;
+        let tunnel = match started {
+            Ok(Ok(tunnel)) => tunnel,
+            Ok(Err(error)) => {
+                error!(%error, "the tunnel could not be started");
+                return Err(BlockReason::TunnelDevice);
+            }
+            Err(_) => {
+                error!("the tunnel did not start in time");
+                return Err(BlockReason::TunnelDevice);
+            }
+        };
         let reports = self.reports.clone();
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -273,12 +350,18 @@ impl Service {
         Ok(())
     }
 
-    async fn stop_tunnel(&mut self, attempt: Attempt) {
-        if let Some(running) = self.running.take_if(|running| running.attempt == attempt)
-            && tokio::time::timeout(STOP_TIMEOUT, running.tunnel.stop()).await.is_err()
-        {
-            warn!("the tunnel did not stop in time and was dropped");
-        }
+    /// Stops the tunnel beside the loop; false when there is none.
+    fn stop_tunnel(&mut self, attempt: Attempt) -> bool {
+        let Some(running) = self.running.take_if(|running| running.attempt == attempt) else { return false };
+        self.stopping = Some(attempt);
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            if timeout(STOP_TIMEOUT, running.tunnel.stop()).await.is_err() {
+                warn!("the tunnel did not stop in time and was dropped");
+            }
+            let _ = reports.send(Report::Event(Event::TunnelStopped { attempt })).await;
+        });
+        true
     }
 
     async fn host_event(&mut self, event: HostEvent) {
@@ -286,24 +369,22 @@ impl Service {
             HostEvent::Facts { facts, path_changed } => self.facts_changed(facts, path_changed).await,
             HostEvent::Tampered { what, restored_after_us } => {
                 self.tampered = self.tampered.saturating_add(1);
-                warn!(what, restored_after_us, "another program changed the protection; it is restored");
-                self.announcer.warn("tampered", format!("Another program changed the protection ({what}). It was restored after {} ms.", restored_after_us.div_ceil(1000)));
-                self.publish();
+                let message = format!("Another program changed the protection ({what}). It was restored after {} ms.", restored_after_us.div_ceil(1000));
+                self.tell_of_interference("tampered", message);
             }
             HostEvent::RestoreFailed { reason } => self.dispatch(Event::PolicyLost(reason)).await,
             HostEvent::NetworkInterferes { what } => {
-                warn!(what, "the network hands out routes that would bypass a tunnel");
-                self.announcer.warn("network_interferes", format!("This network tries to route traffic past the tunnel ({what}). It has no effect."));
-                self.publish();
+                let message = format!("This network tries to route traffic past the tunnel ({what}). It has no effect.");
+                self.tell_of_interference("network_interferes", message);
             }
             HostEvent::Resumed { asleep_ms } => {
                 info!(asleep_ms, "resumed from sleep");
-                let facts = self.network.facts();
+                let facts = self.facts.clone();
                 self.facts_changed(facts, true).await;
             }
             HostEvent::TunnelInterfaceLost => {
                 if let Some(running) = &self.running {
-                    let event = hamn_core::event::TunnelEvent::Failed(hamn_core::state::BlockReason::TunnelDevice);
+                    let event = TunnelEvent::Failed(BlockReason::TunnelDevice);
                     let attempt = running.attempt;
                     self.dispatch(Event::Tunnel { attempt, event }).await;
                 }
@@ -311,70 +392,127 @@ impl Service {
         }
     }
 
+    /// A network or program that interferes all the time fills neither the log nor the readers' queues.
+    fn tell_of_interference(&mut self, code: &'static str, message: String) {
+        if let Some(held_back) = self.quiet.may_tell(code, std::time::Instant::now()) {
+            warn!(held_back, "{message}");
+            self.announcer.warn(code, message);
+            self.publish();
+        }
+    }
+
     async fn facts_changed(&mut self, facts: HostFacts, path_changed: bool) {
-        if path_changed && let Some(provider) = &self.provider {
+        let back_online = facts.online && !self.facts.online;
+        self.facts = facts.clone();
+        if (path_changed || back_online)
+            && let Some(provider) = &self.provider
+        {
             provider.network_changed();
         }
         self.dispatch(Event::Host { facts, path_changed }).await;
+        if back_online {
+            self.upkeep();
+        }
     }
 
     async fn report(&mut self, report: Report) {
         match report {
-            Report::Event(event) => self.dispatch(event).await,
+            Report::Event(event) => {
+                if let Event::TunnelStopped { attempt } = &event {
+                    self.stopping.take_if(|stopping| stopping == attempt);
+                }
+                self.dispatch(event).await;
+            }
+            Report::Applied { generation, inside, result } => {
+                self.enforcer.answered(generation);
+                if result.is_ok() {
+                    self.mark_api.store(!inside, Ordering::Release);
+                }
+                let was_connected = self.is_connected();
+                self.dispatch(Event::PolicyApplied { generation, result }).await;
+                if !was_connected && self.is_connected() {
+                    self.upkeep();
+                }
+            }
             Report::Tunnel(attempt, event) => {
                 info!(attempt = attempt.0, ?event, "tunnel");
-                self.learn(attempt, &event);
-                self.dispatch(Event::Tunnel { attempt, event }).await;
-                if matches!(self.machine.state(), State::Connected { .. }) {
-                    self.refresh_provider();
+                let server = self.server_being_tried(attempt);
+                self.dispatch(Event::Tunnel { attempt, event: event.clone() }).await;
+                // Past quality of servers is remembered for the next choice.
+                if let (Some(provider), Some(server)) = (&self.provider, server) {
+                    provider.learn(&server, &event);
                 }
             }
             Report::KeyRotated(key) => {
                 if let Some(running) = self.running.as_ref().filter(|running| running.uses_device_key)
-                    && let Err(error) = running.tunnel.set_private_key(key).await
+                    && let Err(error) = obeyed(running.tunnel.set_private_key(key)).await
                 {
                     warn!(%error, "the tunnel did not take the new key; reconnecting");
-                    self.dispatch(Event::Command(hamn_core::event::Command::Reconnect)).await;
+                    self.dispatch(Event::Command(Command::Reconnect)).await;
                 }
             }
-            Report::Note(code, message) => {
-                self.announcer.warn(code, message);
-                self.publish();
+            Report::DeviceChanged => {
+                let in_use = self.running.as_ref().is_some_and(|running| running.uses_device_key);
+                let event = if in_use { Event::Command(Command::Reconnect) } else { Event::CredentialsChanged };
+                self.dispatch(event).await;
             }
         }
     }
 
-    /// Past quality of servers: remembered for the next choice.
-    fn learn(&self, attempt: Attempt, event: &hamn_core::event::TunnelEvent) {
-        let (Some(provider), State::Connecting { attempt: current, plan: Some(plan), .. }) = (&self.provider, self.machine.state()) else { return };
-        if *current == attempt {
-            provider.learn(&plan.place.server, event);
-        }
+    fn is_connected(&self) -> bool {
+        matches!(self.machine.state(), State::Connected { .. })
     }
 
-    fn refresh_provider(&self) {
-        let Some(provider) = self.provider.clone() else { return };
+    fn server_being_tried(&self, attempt: Attempt) -> Option<String> {
+        let State::Connecting { attempt: current, plan: Some(plan), .. } = self.machine.state() else { return None };
+        (*current == attempt).then(|| plan.place.server.clone())
+    }
+
+    /// Refreshes list and loads, and changes the device's key, where that is due. Without a network nobody is asked.
+    fn upkeep(&self) {
+        let Some(provider) = self.provider.clone().filter(|_| self.facts.online && self.end_by.is_none()) else { return };
+        let connected = self.is_connected() && self.running.as_ref().is_some_and(|running| running.uses_device_key);
+        let refresh = provider.refresh_is_due();
+        if !refresh && !connected {
+            return;
+        }
         let (reports, rotation_days) = (self.reports.clone(), self.machine.settings().key_rotation_days);
-        let connected = matches!(self.machine.state(), State::Connected { .. });
-        let mut known = self.machine_api_endpoints();
+        let known = self.machine_api_endpoints();
         tokio::spawn(async move {
-            provider.refresh(clock::now().unix_s).await;
-            let endpoints = provider.endpoints();
-            if endpoints != known {
-                known = endpoints;
-                let _ = reports.send(Report::Event(Event::ApiAddresses(known))).await;
+            if refresh {
+                provider.refresh(clock::now().unix_s).await;
+                let endpoints = provider.endpoints();
+                if endpoints != known {
+                    let _ = reports.send(Report::Event(Event::ApiAddresses(endpoints))).await;
+                }
             }
-            if connected && let Some(key) = provider.rotate_key_if_due(clock::now().unix_s, rotation_days).await {
-                let _ = reports.send(Report::KeyRotated(key)).await;
+            if connected {
+                let _ = match provider.rotate_key_if_due(clock::now().unix_s, rotation_days).await {
+                    Ok(Some(key)) => reports.send(Report::KeyRotated(key)).await,
+                    Err(error) if crate::provider::says_no_such_device(&error) => reports.send(Report::DeviceChanged).await,
+                    Ok(None) | Err(_) => Ok(()),
+                };
             }
         });
     }
 
-    fn machine_api_endpoints(&self) -> Vec<hamn_core::net::Endpoint> {
+    fn machine_api_endpoints(&self) -> Vec<Endpoint> {
         match self.machine.policy() {
             Some(NetworkPolicy::Enforce(enforced)) => enforced.api.clone(),
             Some(NetworkPolicy::Open) | None => Vec::new(),
         }
+    }
+}
+
+/// What a tunnel says to a command; one that says nothing is dead.
+async fn obeyed(command: hamn_tunnel::Pending<'_, Result<(), TunnelError>>) -> Result<(), TunnelError> {
+    timeout(OBEY_TIMEOUT, command).await.unwrap_or(Err(TunnelError::Ended))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

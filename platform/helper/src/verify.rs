@@ -6,7 +6,7 @@ use crate::service::Service;
 use hamn_core::policy::{NetworkPolicy, TunnelAccess, TunnelTraffic};
 use hamn_core::state::State;
 use hamn_ipc::wire::{Check, CheckResult, VerifyReport};
-use hamn_network::network::Finding;
+use hamn_network::Finding;
 use nix::errno::Errno;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;

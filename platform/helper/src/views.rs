@@ -1,22 +1,24 @@
 //! The documents that readers get, made from what the helper holds.
 
+use crate::clock;
 use crate::provider::ListInUse;
 use crate::service::Service;
 use hamn_core::profile::Profile;
-use hamn_core::server::{Datacenter, Server, ServerState};
+use hamn_core::server::{Datacenter, Loads, Server, ServerState};
 use hamn_core::status::{ProviderStatus, Status};
+use hamn_core::time::Now;
 use hamn_ipc::wire::{CityEntry, CountryEntry, ExitEntry, ProfileEntry, ServerEntry, ServerListing};
 use std::collections::BTreeMap;
 
 impl Service {
     /// The machine's snapshot with counters, provider and warnings.
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&mut self) -> Status {
         let mut status = self.machine.status();
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
         status.sequence = self.announcer.sequence();
         status.warnings = self.announcer.warnings().to_vec();
         status.protection.tampered = self.tampered;
-        status.protection.dns_backend = self.network.dns_backend().map(str::to_owned);
+        status.protection.dns_backend = self.enforcer.dns_backend().map(str::to_owned);
         if let Some(tunnel) = &mut status.tunnel
             && let Some(running) = &self.running
         {
@@ -33,7 +35,7 @@ impl Service {
                 url: Some(provider.url.clone()),
                 logged_in: provider.logged_in(),
                 list_serial: list.as_ref().map(|list| list.list.serial),
-                list_stale: list.is_some_and(|list| list.stale),
+                list_stale: list.is_some_and(|list| list.stale(clock::now().unix_s)),
             };
         }
         status
@@ -47,15 +49,15 @@ impl Service {
 }
 
 /// Countries, their cities, their servers.
-pub(crate) fn listing(in_use: &ListInUse) -> ServerListing {
-    let list = &in_use.list;
+pub(crate) fn listing(in_use: &ListInUse, now: Now) -> ServerListing {
+    let (list, loads) = (&in_use.list, in_use.loads(now));
+    let mut servers: BTreeMap<&str, Vec<ServerEntry>> = BTreeMap::new();
+    for server in &list.servers {
+        servers.entry(server.datacenter.as_str()).or_default().push(server_entry(&loads, server));
+    }
     let mut countries: BTreeMap<String, CountryEntry> = BTreeMap::new();
     for datacenter in list.datacenters.values() {
-        let servers: Vec<ServerEntry> =
-            list.servers.iter().filter(|server| server.datacenter == datacenter.id).map(|server| server_entry(in_use, server)).collect();
-        if servers.is_empty() {
-            continue;
-        }
+        let Some(servers) = servers.remove(datacenter.id.as_str()) else { continue };
         let country = datacenter.country.to_string();
         let entry = countries.entry(country.clone()).or_insert_with(|| CountryEntry {
             country,
@@ -73,7 +75,7 @@ pub(crate) fn listing(in_use: &ListInUse) -> ServerListing {
         serial: Some(list.serial),
         generated_at_unix_s: Some(list.generated_at_unix_s),
         expires_at_unix_s: Some(list.expires_at_unix_s),
-        stale: in_use.stale,
+        stale: in_use.stale(now.unix_s),
         countries,
     }
 }
@@ -84,13 +86,12 @@ fn city_entry(datacenter: &Datacenter, mut servers: Vec<ServerEntry>) -> CityEnt
     CityEntry { id: datacenter.id.to_string(), slug: datacenter.slug.to_string(), name: datacenter.city.to_string(), latitude, longitude, servers }
 }
 
-fn server_entry(in_use: &ListInUse, server: &Server) -> ServerEntry {
-    let load = in_use.loads.get(server.id.as_str());
+fn server_entry(loads: &Loads, server: &Server) -> ServerEntry {
     ServerEntry {
         id: server.id.to_string(),
         name: server.name.to_string(),
-        state: state_word(in_use.loads.state(server.id.as_str(), server.state)).to_owned(),
-        load_pct: load.and_then(|load| load.load_pct),
+        state: state_word(loads.state(server.id.as_str(), server.state)).to_owned(),
+        load_pct: loads.get(server.id.as_str()).and_then(|load| load.load_pct),
         features: server.features.clone(),
         protocols: vec!["wireguard".to_owned()],
         exits: server

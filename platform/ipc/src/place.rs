@@ -20,6 +20,11 @@ pub fn resolve(text: &str, listing: Option<&ServerListing>) -> Result<Destinatio
     if matches!(wanted.as_str(), "" | "best" | "auto") {
         return Ok(Destination::Best);
     }
+    // `city:stockholm`, `server:vpn05/us`, `profile:home`: said exactly, so the list has no say.
+    if wanted.contains(':') {
+        let exact = text.trim().parse::<Destination>();
+        return exact.map_err(|error| Problem::with_detail(ProblemCode::InvalidValue, error.to_string()));
+    }
     let (name, exit) = match wanted.split_once('/') {
         Some((name, exit)) => (name, Some(exit)),
         None => (wanted.as_str(), None),
@@ -109,6 +114,9 @@ mod tests {
         let server = |exit: Option<&str>| Ok(Destination::Server { server: "vpn05".into(), exit: exit.map(str::to_owned) });
         assert_eq!(find("best"), Ok(Destination::Best));
         assert_eq!(find(" SE "), country("se"));
+        assert_eq!(find("profile:Home"), Ok(Destination::Profile { name: "Home".into() }));
+        assert_eq!(find("server:vpn09/us"), Ok(Destination::Server { server: "vpn09".into(), exit: Some("us".into()) }));
+        assert_eq!(find("teapot:short"), Err(ProblemCode::InvalidValue));
         assert_eq!(find("sweden"), country("se"));
         assert_eq!(find("us"), country("us"), "a country where only an exit is");
         assert_eq!(find("Stockholm"), Ok(Destination::City { city: "se-sto".into() }));

@@ -103,7 +103,11 @@ struct Mirror {
 }
 
 fn mirror(release: &str) -> Result<Mirror> {
-    let listing = output(Command::new("apt-get").args(["indextargets", "--format", "$(CREATED_BY)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)|$(SIGNED_BY)"]))?;
+    let listing = output(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(CREATED_BY)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)|$(SIGNED_BY)",
+    ]))?;
     for line in listing.lines() {
         if let ["Packages", "main", found, uri, keyring] = line.split('|').collect::<Vec<_>>().as_slice()
             && *found == release
@@ -164,7 +168,12 @@ rm usr/sbin/policy-rc.d
 /// `debootstrap`, installed when it is missing.
 fn debootstrap() -> Result<&'static str> {
     const PATH: &str = "/usr/sbin/debootstrap";
-    let install = || Command::new("apt-get").args(["-q", "-y", "--no-install-recommends", "install", "debootstrap"]).env("DEBIAN_FRONTEND", "noninteractive").output();
+    let install = || {
+        Command::new("apt-get")
+            .args(["-q", "-y", "--no-install-recommends", "install", "debootstrap"])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .output()
+    };
     for update_first in [false, true] {
         if Path::new(PATH).is_file() {
             return Ok(PATH);

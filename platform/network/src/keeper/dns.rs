@@ -24,6 +24,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// All calls of one change together.
 const APPLY_WAIT: Duration = Duration::from_secs(20);
+/// All calls of one comparison together: a change must not wait for a service that hangs.
+const GUARD_WAIT: Duration = Duration::from_secs(4);
 
 enum Command {
     Apply(DnsWish, oneshot::Sender<Result<Option<String>, DnsError>>),
@@ -132,7 +134,11 @@ impl Task {
                     tracing::warn!(%error, "resolv.conf is compared every second: it cannot be watched");
                     self.file = None;
                 }
-                Woken::Compare => self.guard().await,
+                Woken::Compare => {
+                    if tokio::time::timeout(GUARD_WAIT, self.guard()).await.is_err() {
+                        tracing::warn!("DNS settings could not be compared: the DNS services of this host are too slow");
+                    }
+                }
                 Woken::Flushed => {}
             }
         }

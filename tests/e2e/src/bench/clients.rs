@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A client of the benchmark's gateway.
@@ -82,6 +82,18 @@ impl Clients {
         Ok(clients)
     }
 
+    /// wireguard-go and gotatun, as they name themselves.
+    #[must_use]
+    pub fn versions(&self) -> [String; 2] {
+        let ask = |program: &Path| {
+            let answer = std::process::Command::new(program).arg("--version").output();
+            let text = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            text.lines().next().unwrap_or("unknown version").trim().to_owned()
+        };
+        let gotatun = self.gotatun.as_deref().map_or_else(|| "gotatun (not installed)".to_owned(), ask);
+        [ask(Path::new("wireguard-go")), gotatun]
+    }
+
     fn write(&self, client: Client, member: &Member) -> Result<()> {
         let file = self.file(client);
         let more = match client {
@@ -109,7 +121,7 @@ impl Clients {
         if client == Client::Hamn {
             world.helper_pid().context("Hamn's helper does not run")?;
             let words = words(&if up { format!("connect --profile {PROFILE} --wait") } else { "disconnect --wait".to_owned() });
-            return Ok(Recipe::hamn(world, words)?);
+            return Recipe::hamn(world, words);
         }
         let implementation = match client {
             Client::Gotatun => self.gotatun.clone().context("gotatun's program is not installed (package gotatun-cli)")?,
@@ -138,7 +150,14 @@ impl Clients {
     /// # Errors
     /// When that fails.
     pub fn down(&self, world: &World, client: Client) -> Result<()> {
-        self.command(world, client, false)?.inside(world).ok().with_context(|| format!("stop {}", client.name())).map(drop)
+        let down = self.command(world, client, false)?.inside(world).ok();
+        if client != Client::Hamn {
+            // gotatun goes on after its interface has gone.
+            for process in Process::named(client.name(), &world.lab.client.network_path())? {
+                process.end()?;
+            }
+        }
+        down.with_context(|| format!("stop {}", client.name())).map(drop)
     }
 
     /// As whom the web sees all of them through their tunnels.

@@ -91,7 +91,7 @@ pub fn run(plan: &Plan, quick: bool, progress: &dyn Fn(&str)) -> Report {
         keep(&mut report.not_measured, "the laboratory without its witness", world.lab.retire_witness());
         in_the_laboratory(plan, &world, &mut report, progress);
     }
-    report.took_s = start.elapsed().as_secs_f64();
+    report.finish(start.elapsed());
     report
 }
 
@@ -120,6 +120,7 @@ fn in_the_laboratory(plan: &Plan, world: &World, report: &mut Report, progress: 
         report.cli = keep(missing, "`hamn status`", status::measure(world, plan.statuses)).unwrap_or_default();
     }
     let Some(clients) = clients else { return };
+    report.versions = clients.versions();
     progress("connecting, Hamn and wg-quick in turn");
     connect::measure(world, &clients, plan.connects, report);
     if hamn {

@@ -1,6 +1,9 @@
 //! What `/proc` says about a process: processor time, memory, threads, wake-ups.
 
+use crate::wait::{s, until};
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +79,16 @@ impl Process {
             sum += self.status_number(&file, "voluntary_ctxt_switches:").unwrap_or(0);
         }
         Ok(sum)
+    }
+
+    /// Kills the process and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is still there after two seconds.
+    pub fn end(self) -> Result<()> {
+        let _ = kill(Pid::from_raw(i32::try_from(self.0)?), Signal::SIGKILL);
+        // A zombie has no namespace.
+        until("a process is gone", s(2), || Ok(fs::read_link(self.path("ns/net")).is_err().then_some(())))
     }
 
     /// The processes with this program name in a network namespace.

@@ -4,6 +4,7 @@ use crate::bench::stats::Spread;
 use crate::bench::throughput::Direction;
 use serde::Serialize;
 use std::fmt::Write;
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -16,8 +17,12 @@ pub struct Report {
     pub cores: usize,
     /// Average number of runnable threads in the minute before: above about half a core, only ratios mean something.
     pub load_before: f64,
+    /// The same at the end; the benchmark itself keeps one to two threads busy.
+    pub load_after: f64,
     /// `release` or `debug`.
     pub build: &'static str,
+    /// wireguard-go and gotatun, as they name themselves.
+    pub versions: [String; 2],
     /// Fewer rounds; the numbers mean little.
     pub quick: bool,
     /// Seconds that the whole benchmark took.
@@ -140,12 +145,13 @@ impl Report {
     #[must_use]
     pub fn new(quick: bool) -> Self {
         let format = format_description!("[year]-[month]-[day] [hour]:[minute]");
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             date: OffsetDateTime::now_utc().format(&format).unwrap_or_default(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            load_before: load.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0.0),
+            load_before: load(),
+            load_after: 0.0,
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            versions: [String::new(), String::new()],
             quick,
             took_s: 0.0,
             connect: Vec::new(),
@@ -156,6 +162,18 @@ impl Report {
             list: None,
             not_measured: Vec::new(),
         }
+    }
+
+    /// Writes down how long it took, and under which load.
+    pub fn finish(&mut self, took: Duration) {
+        self.took_s = took.as_secs_f64();
+        self.load_after = load();
+    }
+
+    /// Other programs took part of the processors.
+    fn busy(&self) -> bool {
+        let cores = f64::from(u32::try_from(self.cores).unwrap_or(1));
+        self.load_before > cores / 2.0 || self.load_after > cores * 2.0
     }
 
     /// The tables for the README.
@@ -171,12 +189,15 @@ impl Report {
         let date = self.date.split(' ').next().unwrap_or_default();
         writeln!(
             to,
-            "Measured on {date} on {} cores ({} build, load {:.1} before, {:.0} s for everything) in network namespaces on one machine;\n\
+            "Measured on {date} on {} cores ({} build, load {:.1} before and {:.1} after, {:.0} s for everything) in network namespaces on one machine;\n\
              both ends of every tunnel, the web server and the ISP share the cores, so compare ratios, not absolutes.",
-            self.cores, self.build, self.load_before, self.took_s
+            self.cores, self.build, self.load_before, self.load_after, self.took_s
         )?;
         if self.quick {
             writeln!(to, "\n**Quick run: few rounds; these figures mean little.**")?;
+        }
+        if self.busy() {
+            writeln!(to, "\n**Other programs kept the machine busy: every time below is too long, every speed too low.**")?;
         }
         self.write_connect(to)?;
         self.write_throughput(to)?;
@@ -198,11 +219,12 @@ impl Report {
         let of = self.connect.iter().find(|row| row.way.contains("wg-quick")).map(|row| row.first_byte_ms.p50);
         writeln!(
             to,
-            "\n| connect: command to first byte from the web | p50 ms | p95 ms | rounds | p50 to wg-quick |\n|---|--:|--:|--:|--:|"
+            "\n| connect: command to first byte from the web | p50 ms | p95 ms | p50 of the command alone | rounds | p50 to wg-quick |\n|---|--:|--:|--:|--:|--:|"
         )?;
         for row in &self.connect {
             let Spread { n, p50, p95, .. } = row.first_byte_ms;
-            writeln!(to, "| {} | {p50:.0} | {p95:.0} | {n} | {} |", row.way, times(of.map(|of| p50 / of)))?;
+            let (alone, ratio) = (row.command_ms.p50, times(of.map(|of| p50 / of)));
+            writeln!(to, "| {} | {p50:.0} | {p95:.0} | {alone:.0} | {n} | {ratio} |", row.way)?;
         }
         Ok(())
     }
@@ -211,6 +233,13 @@ impl Report {
         if self.throughput.is_empty() {
             return Ok(());
         }
+        let rounds = self.throughput.iter().map(|row| row.rounds_mbit_per_s.len()).max().unwrap_or(0);
+        let [go, stock] = &self.versions;
+        writeln!(
+            to,
+            "\nAll clients use one gateway process (the provider's WireGuard engine), MTU 1420, TCP cubic; medians of {rounds} rounds in turn.\n\
+             The others run under wg-quick: {go} as Debian ships it, {stock} as its authors ship it."
+        )?;
         writeln!(
             to,
             "\n| one TCP stream | Mbit/s up | down | up to wireguard-go | down | CPU-s/Gbit up | down | peak RSS MiB |\n|---|--:|--:|--:|--:|--:|--:|--:|"
@@ -272,6 +301,12 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// The load average of the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {

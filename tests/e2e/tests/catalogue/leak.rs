@@ -16,7 +16,7 @@ fn leak_01_slow_flood_through_a_thousand_transitions() -> Result<()> {
     world.set("kill_switch", "always")?;
     world.connect()?;
     let generation = |world: &World| -> Result<u64> { Ok(world.status()?["protection"]["applied_generation"].as_u64().unwrap_or(0)) };
-    let (first, limit) = (generation(&world)?, s(100));
+    let (first, limit) = (generation(&world)?, s(200));
     world.lab.reset_witness()?;
     let mut flooders = Vec::from(world.flood(limit + s(5))?);
     flooders.push(world.flood_at(vec![at::WEB_V4, at::WEB_V6, at::API_V4], &[443, 53, 51820], limit + s(5))?);

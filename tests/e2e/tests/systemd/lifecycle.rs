@@ -13,7 +13,9 @@ fn comes_back(machine: &mut Machine, how: &str) -> Result<()> {
     let old = machine.helper_pid()?;
     let flooders = machine.world.flood(ms(2500))?;
     machine.run(&how.replace("PID", &old.to_string()))?;
-    until(&format!("another helper after {how}"), s(20), || Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old)))?;
+    until(&format!("another helper after {how}"), s(20), || {
+        Ok(machine.helper_pid().ok().filter(|pid| *pid != 0 && *pid != old))
+    })?;
     machine.wait_for("connected", s(20))?;
     for flooder in flooders {
         ensure!(World::flooded(flooder)?.tried > 1000, "the flood was too small");

@@ -22,9 +22,19 @@ use crate::peer::Peer;
 
 /// Services that make no sense without hardware, or would wake up in the middle of a test.
 const MASKED: [&str; 13] = [
-    "systemd-udevd.service", "systemd-udevd-kernel.socket", "systemd-udevd-control.socket", "systemd-udev-trigger.service",
-    "systemd-logind.service", "getty.target", "console-getty.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer",
-    "fstrim.timer", "dpkg-db-backup.timer", "NetworkManager-wait-online.service",
+    "systemd-udevd.service",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd-control.socket",
+    "systemd-udev-trigger.service",
+    "systemd-logind.service",
+    "getty.target",
+    "console-getty.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "dpkg-db-backup.timer",
+    "NetworkManager-wait-online.service",
 ];
 
 /// systemd-resolved cannot build its own sandbox inside ours.
@@ -164,8 +174,11 @@ impl Machine {
             if let Some(status) = self.unshare.try_wait()? {
                 bail!("the first process ended: {status}");
             }
-            let child = fs::read_to_string(&children).unwrap_or_default().split_whitespace().next().and_then(|pid| pid.parse().ok());
-            Ok(child.filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "systemd")).map(Pid::from_raw))
+            let child =
+                fs::read_to_string(&children).unwrap_or_default().split_whitespace().next().and_then(|pid| pid.parse().ok());
+            Ok(child
+                .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "systemd"))
+                .map(Pid::from_raw))
         })?;
         until("systemd answers", s(30), || Ok(self.command("systemctl").arg("show-environment").succeeds().then_some(())))?;
         let state = self.command("systemctl").args(["is-system-running", "--wait"]).timeout(s(60)).output()?;
@@ -189,9 +202,12 @@ impl Machine {
 
     /// A command line inside the machine, running beside the test.
     pub fn beside(&self, line: &str) -> Result<Child> {
-        self.command("sh").args(["-uc", line]).with(|command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-        }).spawn()
+        self.command("sh")
+            .args(["-uc", line])
+            .with(|command| {
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+            })
+            .spawn()
     }
 
     /// The helper's local API.
@@ -261,7 +277,8 @@ impl Machine {
 
     /// How often each resolver was asked for a name: on the LAN, in the tunnel.
     pub fn asked(&self, name: &str) -> (usize, usize) {
-        let count = |log: Vec<hamn_provider::sandbox::service::Query>| log.iter().filter(|query| query.name.contains(name)).count();
+        let count =
+            |log: Vec<hamn_provider::sandbox::service::Query>| log.iter().filter(|query| query.name.contains(name)).count();
         (count(self.world.lab.lan_dns.entries()), count(self.peer.dns.entries()))
     }
 

@@ -21,7 +21,12 @@ fn tampered(machine: &Machine) -> Result<u64> {
 /// How many questions for the LAN's resolver programs and resolved itself tried to send, counted before any rule of ours.
 fn tried_on_lan(machine: &Machine) -> Result<u64> {
     let listing = machine.run("nft list counter inet tried lan")?;
-    Ok(listing.split_whitespace().skip_while(|word| *word != "packets").nth(1).and_then(|count| count.parse().ok()).unwrap_or(u64::MAX))
+    Ok(listing
+        .split_whitespace()
+        .skip_while(|word| *word != "packets")
+        .nth(1)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(u64::MAX))
 }
 
 const TRIED: &str = "nft 'table inet tried { counter lan { } ; chain out { type filter hook output priority -400; ip daddr 10.0.1.50 udp dport 53 counter name lan; }; }'";
@@ -66,7 +71,9 @@ fn dns_08_resolved_what_network_manager_resets_is_put_right() -> Result<()> {
     machine.connect()?;
     machine.world.lab.reset_witness()?;
     let mut resets = 0;
-    for (round, line) in ["nmcli connection up eth0", "nmcli device reapply eth0", "resolvectl default-route eth0 yes"].iter().enumerate() {
+    for (round, line) in
+        ["nmcli connection up eth0", "nmcli device reapply eth0", "resolvectl default-route eth0 yes"].iter().enumerate()
+    {
         let earlier = tampered(&machine)?;
         machine.run(line)?;
         // `reapply` of the same settings may well reset nothing.
@@ -94,7 +101,8 @@ fn dns_08_resolved_a_killed_helper_comes_back_and_nobody_else_is_asked() -> Resu
     machine.start_helper()?;
     machine.connect()?;
     machine.world.lab.reset_witness()?;
-    let mut asking = machine.beside("for i in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do timeout 1 getent ahostsv4 killed$i.test; sleep 0.1; done")?;
+    let mut asking = machine
+        .beside("for i in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do timeout 1 getent ahostsv4 killed$i.test; sleep 0.1; done")?;
     for _ in 0..2 {
         let old = machine.helper_pid()?;
         machine.run(&format!("kill -9 {old}"))?;

@@ -54,11 +54,21 @@ fn unit_hardening_confines_files_and_devices() -> Result<()> {
     machine.run("mkdir -p /home/somebody /etc/cron.d; echo secret > /home/somebody/file; echo secret > /tmp/everybody")?;
     machine.start_helper()?;
     let pid = machine.helper_pid()?;
-    let inside = |line: &str| machine.command("nsenter").args(["--target", &pid.to_string(), "--mount", "--", "sh", "-euc", line]).succeeds();
+    let inside = |line: &str| {
+        machine.command("nsenter").args(["--target", &pid.to_string(), "--mount", "--", "sh", "-euc", line]).succeeds()
+    };
     ensure!(inside("touch /var/lib/hamn/x && rm /var/lib/hamn/x"), "control: its own directory can be written");
     for forbidden in [
-        "touch /usr/x", "touch /var/lib/x", "touch /boot/x", "echo 1 > /proc/sys/net/ipv4/ip_forward", "cat /home/somebody/file",
-        "cat /tmp/everybody", "mkdir /sys/fs/cgroup/x", "echo x >> /etc/passwd", "echo x >> /etc/shadow", "touch /etc/cron.d/x",
+        "touch /usr/x",
+        "touch /var/lib/x",
+        "touch /boot/x",
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+        "cat /home/somebody/file",
+        "cat /tmp/everybody",
+        "mkdir /sys/fs/cgroup/x",
+        "echo x >> /etc/passwd",
+        "echo x >> /etc/shadow",
+        "touch /etc/cron.d/x",
         "touch /etc/systemd/system/x.service",
     ] {
         ensure!(!inside(forbidden), "allowed: {forbidden}");

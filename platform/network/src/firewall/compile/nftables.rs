@@ -191,7 +191,8 @@ fn normalised(value: Value) -> Value {
                 fields.insert("op".to_owned(), Value::from("=="));
             }
             // nft takes the name from its own table but lists the number on hosts without /etc/protocols.
-            let is_protocol = fields.get("left").is_some_and(|left| left.pointer("/meta/key").is_some_and(|key| key == "l4proto"));
+            let is_protocol =
+                fields.get("left").is_some_and(|left| left.pointer("/meta/key").is_some_and(|key| key == "l4proto"));
             if is_protocol && fields.get("right").is_some_and(|right| right == libc::IPPROTO_TCP) {
                 fields.insert("right".to_owned(), Value::from("tcp"));
             }

@@ -71,6 +71,11 @@ impl StoredDevice {
         SecretKey::parse(next.unwrap_or(&self.key)).map_err(|_| BlockReason::LoggedOut)
     }
 
+    /// The provider was asked for this exit last.
+    pub(crate) fn has_exit(&self, exit: Option<&str>) -> bool {
+        self.exit.as_deref() == exit
+    }
+
     fn has_key(&self, public: &PublicKey) -> bool {
         let keys = [Some(&self.key), self.next_key.as_ref()];
         keys.into_iter().flatten().filter_map(|key| SecretKey::parse(key).ok()).any(|key| public_key(&key).is_ok_and(|own| own == *public))
@@ -206,11 +211,8 @@ impl Provider {
         result.map(|()| removed_own)
     }
 
-    /// Tells the provider which exit this device wants, if it wants another one than last time.
+    /// Tells the provider which exit this device wants.
     pub(crate) async fn choose_exit(&self, device: &mut StoredDevice, exit: Option<&str>) -> Result<(), ApiError> {
-        if device.exit.as_deref() == exit {
-            return Ok(());
-        }
         self.client.set_exit(&device.id, exit).await.inspect_err(|error| self.notice(error))?;
         device.exit = exit.map(str::to_owned);
         self.save_device(device)

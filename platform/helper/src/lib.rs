@@ -23,3 +23,6 @@ pub mod store;
 mod timers;
 mod verify;
 mod views;
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use crate::clock;
 use crate::device::StoredDevice;
-use crate::provider::Provider;
+use crate::provider::{Provider, says_no_such_device};
 use crate::store::Store;
 use crate::store::secrets::SecretName;
 use hamn_api::ApiError;
@@ -21,6 +21,10 @@ use tracing::{info, warn};
 /// How long an attempt waits for the provider's word on account and device after a failure: a provider that is down must
 /// not hold up a tunnel that the cache is enough for (G17).
 const VERDICT_WAIT: Duration = Duration::from_millis(1500);
+
+/// Before the provider is told of another exit: a user who changes the mind meanwhile ends this attempt, and the provider
+/// is not asked for every step on the way.
+const EXIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an attempt asks for.
 pub(crate) struct Request {
@@ -83,11 +87,17 @@ async fn usable_device(provider: &Provider, exit: Option<&str>, now_unix_s: i64)
     if provider.clock_went_back(now_unix_s) {
         // A gateway refuses a handshake that looks older than the last one of the same key; a new key has no past (TIME-01).
         info!("the clock lies before the last connection: replacing the device key");
-        if let Ok(Some(_)) = provider.rotate_key_if_due(now_unix_s, 0).await {
-            device = provider.device().await?;
+        match provider.rotate_key_if_due(now_unix_s, 0).await {
+            Ok(Some(_)) => device = provider.device().await?,
+            // Only the right time, or a new key, makes the gateway answer; that is what the user must hear.
+            Err(error) if error.block_reason() == BlockReason::ClockWrong || says_no_such_device(&error) => return Err(error),
+            Ok(None) | Err(_) => {}
         }
     }
-    provider.choose_exit(&mut device, exit).await?;
+    if !device.has_exit(exit) {
+        tokio::time::sleep(EXIT_PAUSE).await;
+        provider.choose_exit(&mut device, exit).await?;
+    }
     Ok(device)
 }
 

@@ -49,16 +49,23 @@ pub fn read(path: &Path, limit: u64, trust: fn(&Metadata) -> bool) -> io::Result
     Ok(Some(content))
 }
 
-/// Moves a file that cannot be read out of the way, so that it can be looked at and is never read again. The first ones
-/// are kept for good; when there are too many, the newest replaces the one before.
+/// Moves a file that cannot be read out of the way, so that it can be looked at and is never read again: the newest is
+/// `NAME.unreadable`. Earlier ones are kept under a number up to a bound, the first ones for good.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let name = |number: usize| {
+    let name = |suffix: String| {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(if number == 0 { ".unreadable".to_owned() } else { format!(".unreadable-{number}") });
+        name.push(suffix);
         path.with_file_name(name)
     };
-    let free = (0..MAX_ASIDE).map(name).find(|aside| std::fs::symlink_metadata(aside).is_err());
-    let aside = free.unwrap_or_else(|| name(MAX_ASIDE - 1));
+    let exists = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok();
+    // Nothing there means nothing to make room for.
+    std::fs::symlink_metadata(path)?;
+    let aside = name(".unreadable".to_owned());
+    if exists(&aside) {
+        let numbered = |number: usize| name(format!(".unreadable-{number}"));
+        let free = (1..MAX_ASIDE).map(numbered).find(|path| !exists(path));
+        std::fs::rename(&aside, free.unwrap_or_else(|| numbered(MAX_ASIDE - 1)))?;
+    }
     std::fs::rename(path, &aside)?;
     Ok(aside)
 }
@@ -141,9 +148,9 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), MAX_ASIDE);
         let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
-        assert_eq!(read("settings.json.unreadable"), "0");
-        assert_eq!(read("settings.json.unreadable-3"), "3");
-        assert_eq!(read("settings.json.unreadable-4"), "19");
+        assert_eq!(read("settings.json.unreadable"), "19");
+        assert_eq!(["1", "2", "3", "4"].map(|number| read(&format!("settings.json.unreadable-{number}"))), ["0", "1", "2", "18"]);
+        assert!(set_aside(&path).is_err(), "nothing to move");
         // A link is moved itself, not what it points to.
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
         let aside = set_aside(&path).unwrap();

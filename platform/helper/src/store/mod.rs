@@ -165,18 +165,11 @@ impl Store {
         Survey { settings, target, unsaved, fresh }
     }
 
-    /// True when no file was ever kept here. Settings and intent that are both gone while a device's key, or a file that
-    /// was set aside, is still there were lost: that is no new installation.
+    /// True when no file was ever kept here. Settings and intent that are both gone while a device's key, a profile or a
+    /// file that was set aside is still there were lost: that is no new installation.
     fn is_empty(&self) -> bool {
-        let entries = match std::fs::read_dir(&self.state_dir) {
-            Ok(entries) => entries,
-            Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
-        };
-        entries.into_iter().all(|entry| {
-            entry.is_ok_and(|entry| {
-                atomic::is_temporary(&entry.file_name()) || entry.file_type().is_ok_and(|kind| kind.is_dir())
-            })
-        })
+        let below = ["profiles", "cache", "network"].map(|name| self.state_dir.join(name));
+        std::iter::once(&self.state_dir).chain(&below).all(|directory| holds_no_file(directory))
     }
 
     /// Writes the settings.
@@ -298,6 +291,15 @@ fn read_file<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, String>) -> Resu
         Ok(Some(bytes)) => parse(&bytes).map(Some),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn holds_no_file(directory: &Path) -> bool {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
+    };
+    let counts = |entry: std::fs::DirEntry| !atomic::is_temporary(&entry.file_name()) && !entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.into_iter().all(|entry| entry.is_ok_and(|entry| !counts(entry)))
 }
 
 fn aside(path: &Path, is_there: bool) -> String {

@@ -28,6 +28,8 @@ pub enum Class {
     Neighbour,
     /// ARP.
     Arp,
+    /// Reports of multicast groups (MLD, IGMP), which the kernel sends by itself and which stay on the link.
+    Membership,
     /// Everything else.
     Outside,
 }
@@ -61,7 +63,13 @@ fn parts(frame: &[u8]) -> Option<Parts<'_>> {
             Some(Parts { source: v4(packet, 12)?.into(), destination: v4(packet, 16)?.into(), protocol, hops, payload })
         }
         0x86dd => {
-            let (protocol, hops, payload) = (*packet.get(6)?, *packet.get(7)?, packet.get(40..)?);
+            let (mut protocol, hops, mut payload) = (*packet.get(6)?, *packet.get(7)?, packet.get(40..)?);
+            // MLD comes behind a hop-by-hop header (RFC 3810 §5).
+            if protocol == 0 {
+                protocol = *payload.first()?;
+                let length = usize::from(*payload.get(1)?).checked_add(1)?.checked_mul(8)?;
+                payload = payload.get(length..)?;
+            }
             Some(Parts { source: v6(packet, 8)?.into(), destination: v6(packet, 24)?.into(), protocol, hops, payload })
         }
         _ => None,
@@ -99,8 +107,16 @@ fn classify_parts(parts: &Parts<'_>, allowed: &Allowed) -> Option<Class> {
         }
         58 => {
             let neighbour = parts.hops == 255 && matches!(parts.payload.first(), Some(133 | 135 | 136));
-            if neighbour { Class::Neighbour } else { Class::Outside }
+            let membership = matches!(parts.payload.first(), Some(131 | 132 | 143));
+            if neighbour {
+                Class::Neighbour
+            } else if membership {
+                Class::Membership
+            } else {
+                Class::Outside
+            }
         }
+        2 => Class::Membership,
         _ => Class::Outside,
     };
     Some(class)

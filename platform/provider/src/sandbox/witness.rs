@@ -35,6 +35,8 @@ pub struct Seen {
     pub neighbour: u64,
     /// ARP frames.
     pub arp: u64,
+    /// Reports of multicast groups.
+    pub membership: u64,
     /// Everything else: what a protected client must never send.
     pub outside: u64,
 }
@@ -104,8 +106,9 @@ impl Witness {
     /// # Errors
     /// When nft cannot be read.
     pub fn reset(&mut self, router: &Host) -> Result<()> {
-        self.baseline = read(router)?;
+        // In this order, so that whatever is counted is also described.
         *self.lock() = Heard::default();
+        self.baseline = read(router)?;
         Ok(())
     }
 
@@ -122,6 +125,7 @@ impl Witness {
             dhcp: now.dhcp.saturating_sub(base.dhcp),
             neighbour: now.neighbour.saturating_sub(base.neighbour),
             arp: now.arp.saturating_sub(base.arp),
+            membership: now.membership.saturating_sub(base.membership),
             outside: now.outside.saturating_sub(base.outside),
         })
     }
@@ -188,9 +192,10 @@ fn ruleset(links: &[String], allowed: &Allowed) -> String {
     rules += "ip version 4 udp sport 68 udp dport 67 counter name seen_dhcp accept\n";
     rules += "ip6 version 6 udp sport 546 udp dport 547 counter name seen_dhcp accept\n";
     rules += "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 counter name seen_neighbour accept\n";
+    rules += "icmpv6 type { 131, 132, 143 } counter name seen_membership accept\nip protocol igmp counter name seen_membership accept\n";
     rules += "counter name seen_outside\n";
     let mut text = String::from("table netdev witness {\n");
-    for name in ["total", "tunnel", "api", "dhcp", "neighbour", "arp", "outside"] {
+    for name in ["total", "tunnel", "api", "dhcp", "neighbour", "arp", "membership", "outside"] {
         text += &format!("counter seen_{name} {{ }}\n");
     }
     for (index, link) in links.iter().enumerate() {
@@ -214,6 +219,7 @@ fn read(router: &Host) -> Result<Seen> {
         dhcp: count("dhcp")?,
         neighbour: count("neighbour")?,
         arp: count("arp")?,
+        membership: count("membership")?,
         outside: count("outside")?,
     })
 }
@@ -246,8 +252,8 @@ fn sniff(socket: &OwnedFd, links: &BTreeSet<usize>, allowed: &Allowed, heard: &M
         if let Some(target) = arp_target(bytes) {
             heard.arp_targets.insert(target);
         }
-        if class == Class::Outside {
-            heard.outside = heard.outside.saturating_add(1);
+        if class == Class::Outside || class == Class::Membership {
+            heard.outside = heard.outside.saturating_add(u64::from(class == Class::Outside));
             if heard.samples.len() < SAMPLES {
                 heard.samples.push(describe(bytes));
             }

@@ -1,6 +1,6 @@
 //! What the helper costs while nothing happens.
 
-use crate::bench::process::Process;
+use crate::bench::process::{Process, woken_since};
 use crate::bench::report::HelperRow;
 use crate::bench::throughput::kib_to_mib;
 use crate::world::World;
@@ -19,7 +19,7 @@ pub fn measure(world: &World, state: &str, time: Duration) -> Result<HelperRow> 
     std::thread::sleep(SETTLE.min(time));
     let (start, wake_ups, cpu) = (Instant::now(), helper.wake_ups()?, helper.cpu_s()?);
     std::thread::sleep(time);
-    let (woken, used, took) = (helper.wake_ups()?.saturating_sub(wake_ups), helper.cpu_s()? - cpu, start.elapsed());
+    let (woken, used, took) = (woken_since(&wake_ups, &helper.wake_ups()?), helper.cpu_s()? - cpu, start.elapsed());
     Ok(HelperRow {
         state: state.to_owned(),
         rss_mib: kib_to_mib(helper.rss_kib()?),

@@ -4,6 +4,7 @@ use crate::wait::{s, until};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,19 +67,20 @@ impl Process {
         self.status_number("status", "Threads:")
     }
 
-    /// Times that a thread of the process was woken: the voluntary context switches of all threads alive.
+    /// How often each thread alive was woken so far: its voluntary context switches, by thread id.
     ///
     /// # Errors
     /// When the process is gone.
-    pub fn wake_ups(self) -> Result<u64> {
-        let mut sum = 0;
+    pub fn wake_ups(self) -> Result<BTreeMap<String, u64>> {
+        let mut woken = BTreeMap::new();
         for thread in fs::read_dir(self.path("task")).context("list threads")? {
-            let name = thread?.file_name();
-            let file = format!("task/{}/status", name.to_string_lossy());
+            let name = thread?.file_name().to_string_lossy().into_owned();
             // A thread may end in between.
-            sum += self.status_number(&file, "voluntary_ctxt_switches:").unwrap_or(0);
+            if let Ok(count) = self.status_number(&format!("task/{name}/status"), "voluntary_ctxt_switches:") {
+                woken.insert(name, count);
+            }
         }
-        Ok(sum)
+        Ok(woken)
     }
 
     /// Kills the process and waits until it is gone.
@@ -107,9 +109,23 @@ impl Process {
     }
 }
 
+/// Wake-ups between two looks. What a thread that ended in between did is not known and not counted.
+#[must_use]
+pub fn woken_since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> u64 {
+    after.iter().map(|(thread, count)| count.saturating_sub(before.get(thread).copied().unwrap_or(0))).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_ends_hides_no_other() {
+        let look =
+            |counts: &[(&str, u64)]| counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<BTreeMap<_, _>>();
+        let before = look(&[("1", 100), ("2", 5000)]);
+        assert_eq!(woken_since(&before, &look(&[("1", 140), ("3", 2)])), 42);
+    }
 
     #[test]
     fn our_own_numbers_make_sense() {
@@ -118,7 +134,7 @@ mod tests {
         assert!(me.threads().unwrap() >= 1);
         let before = me.wake_ups().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1));
-        assert!(me.wake_ups().unwrap() > before);
+        assert!(woken_since(&before, &me.wake_ups().unwrap()) > 0);
         let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
         let cpu = me.cpu_s().unwrap();
         while me.cpu_s().unwrap() <= cpu {

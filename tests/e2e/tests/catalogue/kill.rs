@@ -32,7 +32,7 @@ fn kill_01_slow_a_hundred_random_instants() -> Result<()> {
         wanted.2?;
         std::thread::sleep(instant);
         world.kill_helper()?;
-        world.assert_nothing_outside(&format!("round {round}: {} and killed {} ms later", wanted.0, instant.as_millis()))?;
+        world.assert_no_traffic_outside(&format!("round {round}: {} and killed {} ms later", wanted.0, instant.as_millis()))?;
         let start = Instant::now();
         world.start_helper()?;
         world.wait_for_exit(wanted.1, s(10))?;
@@ -42,7 +42,7 @@ fn kill_01_slow_a_hundred_random_instants() -> Result<()> {
         flooder.kill()?;
         flooder.wait()?;
     }
-    world.assert_nothing_outside("110 kills")?;
+    world.assert_no_traffic_outside("110 kills")?;
     back.sort();
     let p95 = back[back.len() * 95 / 100];
     ensure!(p95 <= s(3), "back to the intent: p95 {} ms, worst {} ms", p95.as_millis(), back[back.len() - 1].as_millis());

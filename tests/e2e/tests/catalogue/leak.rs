@@ -35,14 +35,14 @@ fn leak_01_slow_flood_through_a_thousand_transitions() -> Result<()> {
             world.want(if round % 50 == 0 { "us" } else { "se" })?;
         }
         if round % 100 == 0 {
-            world.assert_nothing_outside(&format!("after {round} rounds"))?;
+            world.assert_no_traffic_outside(&format!("after {round} rounds"))?;
         }
     }
     for mut flooder in flooders {
         flooder.kill()?;
         flooder.wait()?;
     }
-    world.assert_nothing_outside("after 1000 swaps under flood")?;
+    world.assert_no_traffic_outside("after 1000 swaps under flood")?;
     world.give_up()?;
     world.set("kill_switch", "off")?;
     world.wait_in_force()?;
@@ -209,5 +209,5 @@ fn leak_04_flood_across_connect_switch_and_reconnect() -> Result<()> {
     for flooder in flooders {
         ensure!(World::flooded(flooder)?.tried > 1000, "the flood was too small");
     }
-    world.assert_nothing_outside("server and settings changes")
+    world.assert_no_traffic_outside("server and settings changes")
 }

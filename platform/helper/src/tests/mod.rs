@@ -1,0 +1,6 @@
+//! The helper's own parts against a scripted provider, and the whole service in a network namespace.
+
+mod devices;
+mod scripted;
+mod service;
+mod stand;

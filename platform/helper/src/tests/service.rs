@@ -1,0 +1,1 @@
+//! The calls of the local API against the whole service.

@@ -243,7 +243,7 @@ async fn problems_have_their_exit_codes_and_say_what_to_do() {
         let fake = Fake::start(Script { refuse: Some(problem), ..Script::default() });
         let run = hamn(&fake, &["account"]).await;
         assert_eq!((run.code, run.out.as_str()), (code, ""), "{problem:?}");
-        assert!(run.err.contains(problem.title()) && run.err.contains("What to do: "), "{run:?}");
+        assert!(run.err.contains(problem.title().trim_end_matches('.')) && run.err.contains("What to do: "), "{run:?}");
         let run = hamn(&fake, &["account", "--json"]).await;
         assert_eq!((run.code, run.err.as_str(), run.json()["code"].as_str()), (code, "", Some(problem.as_str())));
         fits("error", &run.json());

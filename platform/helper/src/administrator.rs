@@ -18,7 +18,8 @@ pub fn policy(policy_dir: &Path) -> (Managed, Vec<String>) {
     match policy_files(policy_dir) {
         Ok(files) => managed::load(&files),
         Err(error) => {
-            let note = format!("the administrator's policy cannot be used ({error:#}); everything is locked and the network blocked");
+            let note =
+                format!("the administrator's policy cannot be used ({error:#}); everything is locked and the network blocked");
             (Managed::locked_down(), vec![note])
         }
     }

@@ -73,7 +73,14 @@ impl Announcer {
         if kind != EventKind::Status {
             self.sequence = self.sequence.saturating_add(1);
         }
-        let line = EventLine { sequence: self.sequence, at_unix_s: clock::now().unix_s, kind, code: code.map(str::to_owned), message, status };
+        let line = EventLine {
+            sequence: self.sequence,
+            at_unix_s: clock::now().unix_s,
+            kind,
+            code: code.map(str::to_owned),
+            message,
+            status,
+        };
         // Without a reader there is nobody to tell.
         let _ = self.events.send(Arc::new(line));
     }

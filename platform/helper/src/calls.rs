@@ -212,7 +212,10 @@ impl Service {
     /// The administrator may have kept the right to give a tunnel up (G15).
     fn may_give_up(&self, caller: &Caller) -> Result<(), Problem> {
         if caller.uid != 0 && self.effective().who_may_disconnect == WhoMayDisconnect::Admin {
-            return Err(Problem::with_detail(ProblemCode::NotAllowed, "The administrator's policy lets only an administrator disconnect."));
+            return Err(Problem::with_detail(
+                ProblemCode::NotAllowed,
+                "The administrator's policy lets only an administrator disconnect.",
+            ));
         }
         Ok(())
     }
@@ -264,7 +267,11 @@ impl Service {
         self.change_settings(|settings| with_values_of(settings, &defaults, &keys), &keys).await
     }
 
-    async fn change_settings(&mut self, change: impl FnOnce(&Settings) -> Settings, keys: &[SettingKey]) -> Result<Outcome, Problem> {
+    async fn change_settings(
+        &mut self,
+        change: impl FnOnce(&Settings) -> Settings,
+        keys: &[SettingKey],
+    ) -> Result<Outcome, Problem> {
         let locked = self.locked();
         if let Some(key) = keys.iter().find(|key| locked.contains(key)) {
             return Err(Problem::with_detail(ProblemCode::SettingLocked, format!("`{key}` is managed by your organisation.")));
@@ -272,7 +279,10 @@ impl Service {
         let wanted = change(&self.user_settings);
         wanted.validate().map_err(|error| Problem::with_detail(ProblemCode::InvalidValue, error.to_string()))?;
         self.store.save_settings(&wanted).map_err(|error| {
-            Problem::with_detail(ProblemCode::Internal, format!("The settings could not be saved ({error:#}); nothing was changed."))
+            Problem::with_detail(
+                ProblemCode::Internal,
+                format!("The settings could not be saved ({error:#}); nothing was changed."),
+            )
         })?;
         self.user_settings = wanted;
         let effective = self.effective().settings;
@@ -291,7 +301,10 @@ impl Service {
             .map_err(|error| Problem::with_detail(ProblemCode::InvalidValue, error.to_string()))?;
         let known = self.store.profile_names().map_err(|error| internal(&error))?;
         if known.contains(&name) && !import.replace {
-            return Err(Problem::with_detail(ProblemCode::Conflict, format!("A profile named {name} exists; remove it first, or replace it.")));
+            return Err(Problem::with_detail(
+                ProblemCode::Conflict,
+                format!("A profile named {name} exists; remove it first, or replace it."),
+            ));
         }
         if !known.contains(&name) && known.len() >= crate::store::MAX_PROFILES {
             return Err(Problem::with_detail(ProblemCode::Conflict, "There are too many profiles; remove one first."));
@@ -397,7 +410,11 @@ async fn list_profiles(store: Store) -> Answer {
 async fn list_imported(store: Store, name: String, notes: Vec<String>) -> Answer {
     let read = move || -> anyhow::Result<Vec<wire::ProfileEntry>> {
         let names = store.profile_names()?;
-        Ok(names.iter().filter_map(|name| store.profile(name).ok().flatten()).map(|profile| views::profile_entry(&profile)).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| store.profile(name).ok().flatten())
+            .map(|profile| views::profile_entry(&profile))
+            .collect())
     };
     let read = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::new(ProblemCode::Internal))?;
     let mut profiles = read.map_err(|error| internal(&error))?;
@@ -409,8 +426,11 @@ async fn list_imported(store: Store, name: String, notes: Vec<String>) -> Answer
 
 async fn log_in(provider: Arc<Provider>, reports: mpsc::Sender<Report>, login: wire::LoginRequest) -> Answer {
     let secret = |secret: &wire::Secret| Token::new(secret.reveal().to_owned());
-    let credentials =
-        Credentials { account: secret(&login.account), password: login.password.as_ref().map(secret), otp: login.otp.as_ref().map(secret) };
+    let credentials = Credentials {
+        account: secret(&login.account),
+        password: login.password.as_ref().map(secret),
+        otp: login.otp.as_ref().map(secret),
+    };
     let result = provider.login(&credentials).await;
     let _ = reports.send(Report::Event(Event::ApiAddresses(provider.endpoints()))).await;
     match result {
@@ -462,7 +482,9 @@ async fn remove_device(provider: Arc<Provider>, reports: mpsc::Sender<Report>, i
     let _ = reports.send(if own { Report::DeviceChanged } else { Report::Event(Event::CredentialsChanged) }).await;
     match removed {
         Ok(_) => devices(provider).await,
-        Err(error) if says_no_such_device(&error) => Err(Problem::with_detail(ProblemCode::NotFound, "The account has no such device.")),
+        Err(error) if says_no_such_device(&error) => {
+            Err(Problem::with_detail(ProblemCode::NotFound, "The account has no such device."))
+        }
         Err(error) => Err(api_problem(&error)),
     }
 }
@@ -475,7 +497,9 @@ fn api_problem(error: &ApiError) -> Problem {
         ApiError::Problem(problem) if unreachable && problem.status == 404 => ProblemCode::NotFound,
         ApiError::Problem(problem) if unreachable && problem.status == 429 => ProblemCode::TooManyRequests,
         ApiError::Problem(_) if unreachable => ProblemCode::ProviderError,
-        ApiError::Status(_) | ApiError::NotJson | ApiError::TooBig | ApiError::Broken | ApiError::Redirect(_) => ProblemCode::ProviderError,
+        ApiError::Status(_) | ApiError::NotJson | ApiError::TooBig | ApiError::Broken | ApiError::Redirect(_) => {
+            ProblemCode::ProviderError
+        }
         ApiError::Config(_)
         | ApiError::Unreachable(_)
         | ApiError::Timeout

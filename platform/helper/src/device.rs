@@ -78,13 +78,16 @@ impl StoredDevice {
 
     fn has_key(&self, public: &PublicKey) -> bool {
         let keys = [Some(&self.key), self.next_key.as_ref()];
-        keys.into_iter().flatten().filter_map(|key| SecretKey::parse(key).ok()).any(|key| public_key(&key).is_ok_and(|own| own == *public))
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| SecretKey::parse(key).ok())
+            .any(|key| public_key(&key).is_ok_and(|own| own == *public))
     }
 
-    /// A clock that was far ahead when the key was made would put the next change off for ever.
+    /// A clock that was far ahead when the key was made would put the next change off for ever. Zero days: at once.
     fn key_is_due(&self, now_unix_s: i64, rotation_days: u16) -> bool {
         let age_s = now_unix_s.saturating_sub(self.key_created_unix_s);
-        self.next_key.is_some() || age_s >= i64::from(rotation_days).saturating_mul(DAY_S) || age_s < -DAY_S
+        self.next_key.is_some() || rotation_days == 0 || age_s >= i64::from(rotation_days).saturating_mul(DAY_S) || age_s < -DAY_S
     }
 }
 
@@ -155,7 +158,7 @@ impl Provider {
     /// The device of this computer, registered now when there is none and none was removed.
     pub(crate) async fn device(&self) -> Result<StoredDevice, ApiError> {
         let _turn = self.device.work.lock().await;
-        if self.device.revoked.load(Ordering::Acquire) {
+        if self.device_is_revoked() {
             return Err(no_such_device());
         }
         if let Ok(Some(device)) = self.stored_device() {
@@ -163,7 +166,9 @@ impl Provider {
         }
         match self.register().await {
             // The key was registered for somebody else before, or the provider forgot that it was: another key.
-            Err(ApiError::Problem(problem)) if ["public_key_in_use", "idempotency_key_reused"].contains(&problem.code.as_str()) => {
+            Err(ApiError::Problem(problem))
+                if ["public_key_in_use", "idempotency_key_reused"].contains(&problem.code.as_str()) =>
+            {
                 self.store.remove_secret(&SecretName::NewDevice).map_err(storage)?;
                 self.register().await
             }
@@ -289,6 +294,11 @@ impl Provider {
         }
     }
 
+    /// The provider said that this device was removed, and nobody has logged in since.
+    pub(crate) fn device_is_revoked(&self) -> bool {
+        self.device.revoked.load(Ordering::Acquire)
+    }
+
     fn device_was_revoked(&self) {
         warn!("this device was removed from the account");
         self.set_revoked(true);
@@ -351,6 +361,7 @@ fn public_key(key: &SecretKey) -> Result<PublicKey, ApiError> {
 /// The host's name as the provider shows it in the list of devices: letters, digits and dashes of the first label.
 fn device_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let clean: String = name.chars().take_while(|c| *c != '.').filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+    let clean: String =
+        name.chars().take_while(|c| *c != '.').filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
     if clean.is_empty() { "computer".to_owned() } else { clean }
 }

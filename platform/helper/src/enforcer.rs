@@ -4,8 +4,8 @@
 use crate::service::Report;
 use hamn_core::policy::NetworkPolicy;
 use hamn_core::state::Generation;
-use hamn_network::Network;
 use hamn_network::Finding;
+use hamn_network::Network;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -83,7 +83,11 @@ async fn apply_all(network: Arc<Mutex<Network>>, mut wanted: watch::Receiver<Wan
             Ok(()) => info!(took_us, open = policy.is_open(), "policy applied"),
             Err(error) => error!(%error, took_us, "the policy could not be applied"),
         }
-        let report = Report::Applied { generation, inside: reaches_api_inside(&policy), result: result.map_err(|error| error.to_string()) };
+        let report = Report::Applied {
+            generation,
+            inside: reaches_api_inside(&policy),
+            result: result.map_err(|error| error.to_string()),
+        };
         if reports.send(report).await.is_err() {
             return;
         }

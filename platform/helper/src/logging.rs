@@ -11,7 +11,8 @@ const OWN: [&str; 6] = ["hamn_helper", "hamn_core", "hamn_network", "hamn_tunnel
 /// means info). It holds for our own crates: what others say in detail may quote a key or a token, so they only warn.
 #[must_use]
 pub fn filter(wanted: Option<&str>) -> EnvFilter {
-    let level = ["error", "warn", "debug", "trace"].into_iter().find(|level| wanted.is_some_and(|word| word.eq_ignore_ascii_case(level)));
+    let level =
+        ["error", "warn", "debug", "trace"].into_iter().find(|level| wanted.is_some_and(|word| word.eq_ignore_ascii_case(level)));
     let level = level.unwrap_or("info");
     let others = if level == "error" { "error" } else { "warn" };
     let own: Vec<String> = OWN.iter().map(|name| format!("{name}={level}")).collect();
@@ -89,9 +90,14 @@ mod tests {
     // G14, SEC-01: no level makes a dependency talk, and a directive is not taken as one.
     #[test]
     fn no_level_makes_dependencies_talk() {
-        for wanted in [None, Some("trace"), Some("TRACE"), Some("debug"), Some("gotatun=trace"), Some("trace,hyper=trace"), Some("")] {
+        for wanted in
+            [None, Some("trace"), Some("TRACE"), Some("debug"), Some("gotatun=trace"), Some("trace,hyper=trace"), Some("")]
+        {
             let said = said(wanted);
-            assert!(!["foreign-info", "foreign-debug", "foreign-trace"].iter().any(|word| said.contains(word)), "{wanted:?}: {said}");
+            assert!(
+                !["foreign-info", "foreign-debug", "foreign-trace"].iter().any(|word| said.contains(word)),
+                "{wanted:?}: {said}"
+            );
             assert!(said.contains("foreign-warn"), "{wanted:?}: {said}");
             let detailed = wanted.is_some_and(|word| ["trace", "debug"].contains(&word.to_ascii_lowercase().as_str()));
             assert_eq!(said.contains("own-debug"), detailed, "{wanted:?}: {said}");

@@ -56,7 +56,8 @@ pub(crate) async fn plan(store: &Store, provider: Option<Arc<Provider>>, request
     let list = provider.list_or_fetch(now.unix_s).await?;
     let destination = meant(&list.list, &request.destination);
     let (quality, failed) = provider.quality_and_failed();
-    let preferences = Preferences { ipv6: request.settings.ipv6, near: None, avoid: &failed, quality: &quality, now_unix_s: now.unix_s };
+    let preferences =
+        Preferences { ipv6: request.settings.ipv6, near: None, avoid: &failed, quality: &quality, now_unix_s: now.unix_s };
     let choices = server::select(&list.list, &list.loads(now), &destination, &preferences, request.seed).map_err(|error| {
         info!("no server: {error}");
         BlockReason::NoServer
@@ -107,7 +108,9 @@ pub(crate) fn meant(list: &ServerList, destination: &Destination) -> Destination
         Destination::City { city: word } | Destination::Server { server: word, exit: None } => {
             server::resolve_text(list, word).unwrap_or_else(|_| destination.clone())
         }
-        Destination::Best | Destination::Country { .. } | Destination::Server { .. } | Destination::Profile { .. } => destination.clone(),
+        Destination::Best | Destination::Country { .. } | Destination::Server { .. } | Destination::Profile { .. } => {
+            destination.clone()
+        }
     }
 }
 

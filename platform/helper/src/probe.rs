@@ -7,7 +7,9 @@
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, sendto, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, sendto, setsockopt, socket, sockopt,
+};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{SocketAddr, UdpSocket};
@@ -51,7 +53,9 @@ pub struct Outcome {
 /// The interfaces cannot be listed.
 pub fn physical_interfaces() -> Result<BTreeSet<String>, Errno> {
     let names = getifaddrs()?
-        .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP) && !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK))
+        .filter(|interface| {
+            interface.flags.contains(InterfaceFlags::IFF_UP) && !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+        })
         .map(|interface| interface.interface_name)
         .filter(|name| name != hamn_core::net::TUNNEL_INTERFACE);
     Ok(names.collect())

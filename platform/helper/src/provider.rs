@@ -148,7 +148,8 @@ impl Provider {
                     warn!(rejected = parsed.rejected_count, first = ?parsed.rejected.first(), "entries of the server list were left out");
                 }
                 let mut memory = self.memory();
-                let (loads, loads_at_ms) = memory.list.as_ref().map(|old| (old.loads.clone(), old.loads_at_ms)).unwrap_or_default();
+                let (loads, loads_at_ms) =
+                    memory.list.as_ref().map(|old| (old.loads.clone(), old.loads_at_ms)).unwrap_or_default();
                 memory.list = Some(Arc::new(ListInUse { list: parsed.list, loads, loads_at_ms }));
             }
             Err(error) => warn!(%error, serial = fetched.serial, "the server list cannot be used; the last good one stays"),

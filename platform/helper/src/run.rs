@@ -1,11 +1,11 @@
 //! Puts the helper together and runs it.
 
+use crate::administrator;
 use crate::announce::Announcer;
 use crate::arguments::Arguments;
 use crate::provider::Provider;
 use crate::service::{Inputs, Parts, Service};
 use crate::store::{Found, Store, directory};
-use crate::administrator;
 use anyhow::Context;
 use hamn_core::location::Target;
 use hamn_core::machine::Machine;
@@ -63,14 +63,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let handles = hamn_ipc::ServerHandles { calls: calls_tx, status: status_rx, events: events_tx };
     let socket = arguments.runtime_dir.join("helper.sock");
     let bound = BoundSocket::bind(&socket).with_context(|| format!("bind {}", socket.display()))?;
-    let config = ServerConfig { version: env!("CARGO_PKG_VERSION").to_owned(), control_group: control_group(), limits: Limits::default() };
+    let config =
+        ServerConfig { version: env!("CARGO_PKG_VERSION").to_owned(), control_group: control_group(), limits: Limits::default() };
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(serve(bound, handles, config, async {
         let _ = stopped.await;
     }));
     info!(socket = %socket.display(), provider = provider.is_some(), "the helper starts");
 
-    let parts = Parts { machine, store, network, provider, managed, user_settings: settings, announcer, reports: reports_tx, mark_api };
+    let parts =
+        Parts { machine, store, network, provider, managed, user_settings: settings, announcer, reports: reports_tx, mark_api };
     let inputs = Inputs { calls, reports, host };
     let result = Service::new(parts).run(target, inputs).await;
     // Readers get the last line before their connections are closed.
@@ -84,7 +86,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// A tunnel that was wanted goes where the administrator says by now, if the policy says where (G15).
 fn as_managed(target: Target, effective: &Effective) -> Target {
     match target {
-        Target::Connected { .. } if effective.is_locked("destination") => Target::Connected { destination: effective.settings.destination.clone() },
+        Target::Connected { .. } if effective.is_locked("destination") => {
+            Target::Connected { destination: effective.settings.destination.clone() }
+        }
         Target::Connected { .. } | Target::Disconnected => target,
     }
 }
@@ -105,9 +109,8 @@ async fn open_provider(
     };
     let url = config.urls.first().cloned().unwrap_or_default();
     let mark = Arc::clone(mark_api);
-    let prepare: hamn_api::PrepareSocket = Arc::new(move |socket| {
-        if mark.load(Ordering::Acquire) { socket.set_mark(hamn_core::net::FWMARK) } else { Ok(()) }
-    });
+    let prepare: hamn_api::PrepareSocket =
+        Arc::new(move |socket| if mark.load(Ordering::Acquire) { socket.set_mark(hamn_core::net::FWMARK) } else { Ok(()) });
     match hamn_api::Client::new(config, store.cache_dir(), prepare) {
         Ok(client) => {
             let provider = Arc::new(Provider::open(client, url, store.clone()).await);

@@ -15,6 +15,7 @@ use hamn_core::location::{Destination, Target};
 use hamn_core::machine::Machine;
 use hamn_core::managed::Managed;
 use hamn_core::net::Endpoint;
+use hamn_core::plan::{KeySource, TunnelPlan};
 use hamn_core::policy::NetworkPolicy;
 use hamn_core::settings::Settings;
 use hamn_core::state::{Attempt, BlockReason, Generation, State};
@@ -292,7 +293,9 @@ impl Service {
             Ok(()) => self.announcer.clear_warning("not_saved"),
             Err(error) => {
                 error!("{error:#}");
-                let message = format!("Your choice could not be saved ({error:#}). It holds until the computer restarts; make room on the disk.");
+                let message = format!(
+                    "Your choice could not be saved ({error:#}). It holds until the computer restarts; make room on the disk."
+                );
                 self.announcer.warn("not_saved", message);
             }
         }
@@ -314,9 +317,9 @@ impl Service {
         self.preparing = Some(task.abort_handle());
     }
 
-    async fn start_tunnel(&mut self, attempt: Attempt, plan: &hamn_core::plan::TunnelPlan) -> Result<(), BlockReason> {
+    async fn start_tunnel(&mut self, attempt: Attempt, plan: &TunnelPlan) -> Result<(), BlockReason> {
         let failures = self.machine.failures();
-        let secrets = prepare::secrets(&self.store, plan, failures)?;
+        let secrets = prepare::secrets(&self.store, plan, failures).map_err(|reason| self.reason_without_device(plan, reason))?;
         let (sender, mut events) = mpsc::channel(TUNNEL_QUEUE);
         let options = hamn_tunnel::Options {
             interface: hamn_core::net::InterfaceName::tunnel(),
@@ -345,7 +348,7 @@ impl Service {
                 }
             }
         });
-        let uses_device_key = plan.key == hamn_core::plan::KeySource::Device;
+        let uses_device_key = plan.key == KeySource::Device;
         self.running = Some(Running { attempt, tunnel, uses_device_key });
         Ok(())
     }
@@ -369,7 +372,10 @@ impl Service {
             HostEvent::Facts { facts, path_changed } => self.facts_changed(facts, path_changed).await,
             HostEvent::Tampered { what, restored_after_us } => {
                 self.tampered = self.tampered.saturating_add(1);
-                let message = format!("Another program changed the protection ({what}). It was restored after {} ms.", restored_after_us.div_ceil(1000));
+                let message = format!(
+                    "Another program changed the protection ({what}). It was restored after {} ms.",
+                    restored_after_us.div_ceil(1000)
+                );
                 self.tell_of_interference("tampered", message);
             }
             HostEvent::RestoreFailed { reason } => self.dispatch(Event::PolicyLost(reason)).await,
@@ -452,8 +458,7 @@ impl Service {
                 }
             }
             Report::DeviceChanged => {
-                let in_use = self.running.as_ref().is_some_and(|running| running.uses_device_key);
-                let event = if in_use { Event::Command(Command::Reconnect) } else { Event::CredentialsChanged };
+                let event = if self.plan_uses_device() { Event::Command(Command::Reconnect) } else { Event::CredentialsChanged };
                 self.dispatch(event).await;
             }
         }
@@ -461,6 +466,21 @@ impl Service {
 
     fn is_connected(&self) -> bool {
         matches!(self.machine.state(), State::Connected { .. })
+    }
+
+    /// The attempt or tunnel at hand was planned with the device's key, whether or not the tunnel runs yet.
+    fn plan_uses_device(&self) -> bool {
+        let (State::Connecting { plan: Some(plan), .. } | State::Connected { plan, .. }) = self.machine.state() else {
+            return false;
+        };
+        plan.key == KeySource::Device
+    }
+
+    /// A device that was removed between planning and starting is why its key is missing.
+    fn reason_without_device(&self, plan: &TunnelPlan, reason: BlockReason) -> BlockReason {
+        let revoked =
+            plan.key == KeySource::Device && self.provider.as_ref().is_some_and(|provider| provider.device_is_revoked());
+        if revoked { BlockReason::DeviceRevoked } else { reason }
     }
 
     fn server_being_tried(&self, attempt: Attempt) -> Option<String> {

@@ -32,7 +32,11 @@ impl Signals {
     /// # Errors
     /// When a handler cannot be installed.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, keep: signal(SignalKind::user_defined1())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            keep: signal(SignalKind::user_defined1())?,
+        })
     }
 
     /// Waits for the next one.

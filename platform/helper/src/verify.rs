@@ -75,7 +75,12 @@ fn state_check(service: &Service) -> Check {
     let title = "Protection is wanted and in force";
     let open = service.machine.policy().is_none_or(NetworkPolicy::is_open);
     if open {
-        return check("state", title, CheckResult::Fail, "You are disconnected and lockdown is off: traffic leaves unprotected. Run `hamn connect`.");
+        return check(
+            "state",
+            title,
+            CheckResult::Fail,
+            "You are disconnected and lockdown is off: traffic leaves unprotected. Run `hamn connect`.",
+        );
     }
     if service.machine.in_force() {
         check("state", title, CheckResult::Pass, "The wanted policy was applied and read back.")
@@ -98,7 +103,9 @@ async fn probe_checks(policy: Option<&NetworkPolicy>) -> Vec<Check> {
     }
     let title = "Probes outside the tunnel";
     match tokio::task::spawn_blocking(move || probe::probe_all(&targets)).await.unwrap_or(Err(Errno::ECANCELED)) {
-        Err(error) => vec![check("probe", title, CheckResult::Unknown, format!("The interfaces cannot be listed: {}.", error.desc()))],
+        Err(error) => {
+            vec![check("probe", title, CheckResult::Unknown, format!("The interfaces cannot be listed: {}.", error.desc()))]
+        }
         Ok(outcomes) if outcomes.is_empty() => vec![check("probe", title, CheckResult::Skipped, "No physical interface is up.")],
         Ok(outcomes) => outcomes.iter().map(probe_check).collect(),
     }
@@ -113,7 +120,9 @@ fn probe_check(outcome: &Outcome) -> Check {
     let (result, reason) = match fate {
         Fate::Left => (CheckResult::Fail, format!("A datagram to {target} left through {interface}.")),
         Fate::Stopped => (CheckResult::Pass, "The firewall stopped it.".to_owned()),
-        Fate::NoRoute(error) => (CheckResult::Skipped, format!("No route leads to {target} through {interface} ({}).", error.desc())),
+        Fate::NoRoute(error) => {
+            (CheckResult::Skipped, format!("No route leads to {target} through {interface} ({}).", error.desc()))
+        }
         Fate::Failed(error) => (CheckResult::Unknown, format!("The probe could not be sent: {}.", error.desc())),
     };
     check(&id, &title, result, reason)
@@ -141,7 +150,9 @@ async fn resolver_check(policy: Option<NetworkPolicy>) -> Check {
     let asked = tokio::task::spawn_blocking(move || probe::ask_resolver((first, 53).into())).await;
     let names: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
     match asked {
-        Ok(Ok(())) => check(id, title, CheckResult::Pass, format!("{first} answers; port 53 is open to {} only.", names.join(", "))),
+        Ok(Ok(())) => {
+            check(id, title, CheckResult::Pass, format!("{first} answers; port 53 is open to {} only.", names.join(", ")))
+        }
         Ok(Err(error)) => check(id, title, CheckResult::Unknown, format!("{first} gave no answer: {}.", error.kind())),
         Err(_) => check(id, title, CheckResult::Unknown, "The resolver could not be asked."),
     }
@@ -154,9 +165,18 @@ async fn exit_check(provider: Result<Arc<Provider>, &'static str>) -> Check {
         Err(reason) => return check("exit_address", title, CheckResult::Skipped, reason),
     };
     match tokio::time::timeout(EXIT_TIMEOUT, provider.client.ip()).await {
-        Ok(Ok(answer)) if answer.via_vpn => check("exit_address", title, CheckResult::Pass, format!("The provider sees {}.", answer.ip)),
-        Ok(Ok(answer)) => check("exit_address", title, CheckResult::Fail, format!("The provider sees {}, which is none of its servers.", answer.ip)),
-        Ok(Err(error)) => check("exit_address", title, CheckResult::Unknown, format!("The provider could not be asked: {error}.")),
+        Ok(Ok(answer)) if answer.via_vpn => {
+            check("exit_address", title, CheckResult::Pass, format!("The provider sees {}.", answer.ip))
+        }
+        Ok(Ok(answer)) => check(
+            "exit_address",
+            title,
+            CheckResult::Fail,
+            format!("The provider sees {}, which is none of its servers.", answer.ip),
+        ),
+        Ok(Err(error)) => {
+            check("exit_address", title, CheckResult::Unknown, format!("The provider could not be asked: {error}."))
+        }
         Err(_) => check("exit_address", title, CheckResult::Unknown, "The provider did not answer in time."),
     }
 }

@@ -83,7 +83,14 @@ pub(crate) fn listing(in_use: &ListInUse, now: Now) -> ServerListing {
 fn city_entry(datacenter: &Datacenter, mut servers: Vec<ServerEntry>) -> CityEntry {
     servers.sort_by(|a, b| a.id.cmp(&b.id));
     let (latitude, longitude) = datacenter.coordinates.unwrap_or_default();
-    CityEntry { id: datacenter.id.to_string(), slug: datacenter.slug.to_string(), name: datacenter.city.to_string(), latitude, longitude, servers }
+    CityEntry {
+        id: datacenter.id.to_string(),
+        slug: datacenter.slug.to_string(),
+        name: datacenter.city.to_string(),
+        latitude,
+        longitude,
+        servers,
+    }
 }
 
 fn server_entry(loads: &Loads, server: &Server) -> ServerEntry {

@@ -65,7 +65,8 @@ fn without_protection_every_probe_is_a_leak_and_under_lockdown_none_is() {
         lock_down();
         let closed = fates();
         assert!(closed.iter().all(|(.., fate)| *fate != Fate::Left), "{closed:?}");
-        let stopped = |name: &str| closed.iter().filter(|(interface, _, fate)| interface == name && *fate == Fate::Stopped).count();
+        let stopped =
+            |name: &str| closed.iter().filter(|(interface, _, fate)| interface == name && *fate == Fate::Stopped).count();
         assert_eq!(stopped("eth0"), 4, "{closed:?}");
     });
 }
@@ -92,7 +93,9 @@ fn a_probe_that_has_no_route_proves_nothing() {
 fn many_interfaces_are_bounded_and_loopback_and_tunnel_are_none() {
     in_namespace(|| {
         for number in 0..10 {
-            sh(&format!("ip link add a{number} type veth peer name b{number}\nip link set a{number} up\nip link set b{number} up"));
+            sh(&format!(
+                "ip link add a{number} type veth peer name b{number}\nip link set a{number} up\nip link set b{number} up"
+            ));
         }
         sh("ip link add hamn0 type veth peer name down0\nip link set hamn0 up");
         let names = physical_interfaces().unwrap();

@@ -336,7 +336,11 @@ fn an_intent_that_the_disk_refuses_outlives_a_crash() {
         let found = host.store().unwrap().load(&Settings::default());
         assert_eq!(found.target, Some(wanted()), "and it is known where to");
         // A decision that is saved ends it.
-        for entry in fs::read_dir(host.path("state")).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("filler")) {
+        for entry in fs::read_dir(host.path("state"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("filler"))
+        {
             fs::remove_file(entry.path()).unwrap();
         }
         store.save_target(&Target::Disconnected).unwrap();

@@ -127,7 +127,8 @@ fn next_line(reader: &mut impl BufRead, pending: &mut Vec<u8>) -> Result<Option<
 fn read_head(reader: &mut impl BufRead) -> Result<(u16, Option<u64>, bool)> {
     let mut line = String::new();
     reader.read_line(&mut line).context("read the status line")?;
-    let status = line.split_whitespace().nth(1).and_then(|code| code.parse().ok()).with_context(|| format!("not HTTP: {line:?}"))?;
+    let status =
+        line.split_whitespace().nth(1).and_then(|code| code.parse().ok()).with_context(|| format!("not HTTP: {line:?}"))?;
     let (mut length, mut chunked) = (None, false);
     loop {
         line.clear();

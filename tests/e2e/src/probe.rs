@@ -144,7 +144,8 @@ impl Gun {
                 }
             }
         }
-        let port = if kind == Type::RAW || protocol == Protocol::ICMPV4 || protocol == Protocol::ICMPV6 { 0 } else { self.next_port() };
+        let port =
+            if kind == Type::RAW || protocol == Protocol::ICMPV4 || protocol == Protocol::ICMPV6 { 0 } else { self.next_port() };
         // Another probe's port may still be in use: try a few.
         let bound = (0..50).any(|step| {
             let port = if step == 0 || port == 0 { port } else { self.next_port() };

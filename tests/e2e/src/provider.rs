@@ -28,7 +28,8 @@ impl Provider {
         let program = binary("hamn-provider")?;
         lab.internet.command(&program).args(["init", "--dir"]).arg(&directory).ok().context("initialise the provider")?;
         std::fs::create_dir_all(policy_dir)?;
-        std::fs::copy(directory.join("provider.json"), policy_dir.join("provider.json")).context("copy the provider's trust file")?;
+        std::fs::copy(directory.join("provider.json"), policy_dir.join("provider.json"))
+            .context("copy the provider's trust file")?;
         let mut provider = Self { directory, api: None, gateway: None };
         provider.start_api(lab)?;
         provider.start_gateway(lab)?;
@@ -48,7 +49,8 @@ impl Provider {
     pub fn start_api(&mut self, lab: &Lab) -> Result<()> {
         let log = self.fresh_log("api.log")?;
         // Tests log in more often than people do.
-        let command = lab.internet.command(binary("hamn-provider")?).args(["api", "--login-tries", "1000", "--dir"]).arg(&self.directory);
+        let command =
+            lab.internet.command(binary("hamn-provider")?).args(["api", "--login-tries", "1000", "--dir"]).arg(&self.directory);
         self.api = Some(command.log_to(&log)?.spawn()?);
         ready(&log)
     }
@@ -60,7 +62,8 @@ impl Provider {
     pub fn start_gateway(&mut self, lab: &Lab) -> Result<()> {
         let log = self.fresh_log("gateway.log")?;
         let command = lab.gateway.command(binary("hamn-provider")?).args(["gateway", "--config"]);
-        let command = command.arg(self.directory.join("gateways/vpn05.json")).arg("--state").arg(self.directory.join("gateway-state"));
+        let command =
+            command.arg(self.directory.join("gateways/vpn05.json")).arg("--state").arg(self.directory.join("gateway-state"));
         self.gateway = Some(command.log_to(&log)?.spawn()?);
         ready(&log)
     }
@@ -92,7 +95,9 @@ impl Provider {
 
 /// Both programs print one line when they are ready.
 fn ready(log: &Path) -> Result<()> {
-    let waited = until("the provider is ready", s(10), || Ok(std::fs::read_to_string(log)?.lines().any(|line| line == "ready").then_some(())));
+    let waited = until("the provider is ready", s(10), || {
+        Ok(std::fs::read_to_string(log)?.lines().any(|line| line == "ready").then_some(()))
+    });
     waited.with_context(|| format!("{}:\n{}", log.display(), std::fs::read_to_string(log).unwrap_or_default()))
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that the continuous integration runs.
 
-use crate::build::{cargo, root, target_dir};
+use crate::build::{cargo, root};
 use crate::commands::finish;
 use crate::output::say;
 use crate::steps::Steps;
@@ -50,7 +50,8 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn run_part(steps: &mut Steps, name: &str, filter: &str, sudo: Option<&Path>) -> Result<()> {
-    let report = target_dir()?.join("nextest/default/junit.xml");
+    // nextest keeps its reports here, wherever the build is.
+    let report = root()?.join("target/nextest/default/junit.xml");
     let _ = std::fs::remove_file(&report);
     let mut command =
         cargo("nextest run --workspace --config-file tests/nextest.toml --status-level fail --final-status-level slow")?;

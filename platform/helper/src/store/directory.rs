@@ -9,7 +9,11 @@ use std::path::Path;
 /// Errors name the path, what is wrong and the command that puts it right (FS-03).
 pub fn private(path: &Path) -> anyhow::Result<()> {
     if !path.exists() && std::fs::symlink_metadata(path).is_err() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("create {}", path.display()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("create {}", path.display()))?;
     }
     is_private(path)
 }
@@ -18,7 +22,12 @@ pub fn private(path: &Path) -> anyhow::Result<()> {
 pub fn is_private(path: &Path) -> anyhow::Result<()> {
     let metadata = real_directory(path)?;
     if metadata.mode() & 0o077 != 0 {
-        bail!("{} is open to other users (mode {:o}); run: chmod 0700 {}", path.display(), metadata.mode() & 0o7777, path.display());
+        bail!(
+            "{} is open to other users (mode {:o}); run: chmod 0700 {}",
+            path.display(),
+            metadata.mode() & 0o7777,
+            path.display()
+        );
     }
     Ok(())
 }
@@ -26,11 +35,20 @@ pub fn is_private(path: &Path) -> anyhow::Result<()> {
 /// Makes sure that `path` is a real directory of ours that nobody else can write to, creating it (0755) when missing.
 pub fn readable(path: &Path) -> anyhow::Result<()> {
     if !path.exists() && std::fs::symlink_metadata(path).is_err() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(|| format!("create {}", path.display()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .with_context(|| format!("create {}", path.display()))?;
     }
     let metadata = real_directory(path)?;
     if metadata.mode() & 0o022 != 0 {
-        bail!("{} can be written by other users (mode {:o}); run: chmod 0755 {}", path.display(), metadata.mode() & 0o7777, path.display());
+        bail!(
+            "{} can be written by other users (mode {:o}); run: chmod 0755 {}",
+            path.display(),
+            metadata.mode() & 0o7777,
+            path.display()
+        );
     }
     Ok(())
 }

@@ -138,7 +138,9 @@ impl Store {
         if let Some(why) = lost(&survey.target) {
             // An unsaved intent stays where it is until the next decision: an older one on the disk must not count again.
             let aside = if survey.unsaved { String::new() } else { aside(&self.target_path(), survey.target.is_err()) };
-            notes.push(format!("the saved state could not be read ({why}){aside}; the network stays blocked until you connect or disconnect"));
+            notes.push(format!(
+                "the saved state could not be read ({why}){aside}; the network stays blocked until you connect or disconnect"
+            ));
         }
         Found { settings, target, notes }
     }
@@ -217,9 +219,9 @@ impl Store {
         match self.secrets.read(name)? {
             None => Ok(None),
             // serde's message may quote a value, which here is a key (G14).
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|error| anyhow::anyhow!("a stored secret has another shape (line {}, column {})", error.line(), error.column())),
+            Some(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                anyhow::anyhow!("a stored secret has another shape (line {}, column {})", error.line(), error.column())
+            }),
         }
     }
 
@@ -249,7 +251,10 @@ impl Store {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.state_dir.join("profiles")).context("list the profiles")?.take(MAX_PROFILES * 4) {
             let file_name = entry?.file_name();
-            let name = file_name.to_str().and_then(|text| text.strip_suffix(".conf")).and_then(|text| ProfileName::try_from(text.to_owned()).ok());
+            let name = file_name
+                .to_str()
+                .and_then(|text| text.strip_suffix(".conf"))
+                .and_then(|text| ProfileName::try_from(text.to_owned()).ok());
             names.extend(name);
         }
         names.sort();
@@ -259,7 +264,8 @@ impl Store {
     /// An imported profile.
     pub fn profile(&self, name: &ProfileName) -> anyhow::Result<Option<Profile>> {
         let Some(bytes) = self.secrets.read(&SecretName::Profile(name.clone()))? else { return Ok(None) };
-        let parsed = hamn_core::profile::parse(name.clone(), &bytes).map_err(|error| anyhow::anyhow!("the stored profile is damaged: {error}"))?;
+        let parsed = hamn_core::profile::parse(name.clone(), &bytes)
+            .map_err(|error| anyhow::anyhow!("the stored profile is damaged: {error}"))?;
         Ok(Some(parsed.profile))
     }
 
@@ -298,7 +304,9 @@ fn holds_no_file(directory: &Path) -> bool {
         Ok(entries) => entries,
         Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
     };
-    let counts = |entry: std::fs::DirEntry| !atomic::is_temporary(&entry.file_name()) && !entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let counts = |entry: std::fs::DirEntry| {
+        !atomic::is_temporary(&entry.file_name()) && !entry.file_type().is_ok_and(|kind| kind.is_dir())
+    };
     entries.into_iter().all(|entry| entry.is_ok_and(|entry| !counts(entry)))
 }
 

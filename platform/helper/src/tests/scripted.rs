@@ -3,7 +3,6 @@
 use hamn_api::ProviderConfig;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,7 +33,6 @@ pub(super) struct State {
 
 /// The provider. It ends with the runtime.
 pub(super) struct Scripted {
-    pub(super) address: SocketAddr,
     pub(super) config: ProviderConfig,
     state: Arc<Mutex<State>>,
 }
@@ -70,7 +68,7 @@ impl Scripted {
             numbers: 0,
             key,
         }));
-        let scripted = Self { address, config, state: Arc::clone(&state) };
+        let scripted = Self { config, state: Arc::clone(&state) };
         scripted.state().sign(&list(1));
         tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), state));
         scripted
@@ -121,7 +119,9 @@ impl State {
         let account = token.split('-').nth(1).filter(|account| !account.is_empty()).unwrap_or("-").to_owned();
         self.calls.push(format!("{method} {path} {account}"));
         let call = format!("{method} {path}");
-        if let Some((status, code)) = self.refuse.iter().find(|(beginning, _)| call.starts_with(**beginning)).map(|(_, answer)| *answer) {
+        if let Some((status, code)) =
+            self.refuse.iter().find(|(beginning, _)| call.starts_with(**beginning)).map(|(_, answer)| *answer)
+        {
             return problem(status, code);
         }
         let id = path.trim_start_matches("/v1/devices").trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
@@ -140,7 +140,12 @@ impl State {
             }
             ("POST", "/v1/devices") => return self.register(&account, head, body),
             ("GET", "/v1/devices") => {
-                let items: Vec<Value> = self.devices.iter().filter(|(_, (owner, ..))| *owner == account).map(|(id, device)| view(id, device)).collect();
+                let items: Vec<Value> = self
+                    .devices
+                    .iter()
+                    .filter(|(_, (owner, ..))| *owner == account)
+                    .map(|(id, device)| view(id, device))
+                    .collect();
                 return json_answer(&json!({ "items": items }));
             }
             _ => {}
@@ -202,15 +207,24 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>
             let Some((method, path, head, body)) = read_request(&mut stream).await else { return };
             let (status, body) = state.lock().unwrap().answer(&method, &path, &head, &body);
             let call = format!("{method} {path}");
-            let lost = state.lock().unwrap().lose.iter_mut().find(|(beginning, left)| call.starts_with(**beginning) && **left > 0).is_some_and(|(_, left)| {
-                *left -= 1;
-                true
-            });
+            let lost = state
+                .lock()
+                .unwrap()
+                .lose
+                .iter_mut()
+                .find(|(beginning, left)| call.starts_with(**beginning) && **left > 0)
+                .is_some_and(|(_, left)| {
+                    *left -= 1;
+                    true
+                });
             if lost {
                 return;
             }
             let kind = if status < 300 { "application/json" } else { "application/problem+json" };
-            let answer = format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
             let _ = stream.write_all(&[answer.into_bytes(), body].concat()).await;
             let _ = stream.shutdown().await;
         });
@@ -233,8 +247,10 @@ async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Reques
     let mut lines = text.lines();
     let mut first = lines.next()?.split(' ');
     let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let head: BTreeMap<String, String> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    let head: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
     let length: usize = head.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     while bytes.len() < end + 4 + length {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {

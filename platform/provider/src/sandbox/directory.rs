@@ -22,12 +22,15 @@ impl LabDirectory {
         let parent = std::env::temp_dir();
         sweep(&parent);
         // Under another name until it is locked, so that nobody's sweep takes it for a leftover.
-        let made = tempfile::Builder::new().prefix(UNLOCKED_PREFIX).tempdir_in(&parent).context("create the laboratory's directory")?;
+        let made =
+            tempfile::Builder::new().prefix(UNLOCKED_PREFIX).tempdir_in(&parent).context("create the laboratory's directory")?;
         let lock = File::create(made.path().join(".lock")).context("create a lock file")?;
         lock.try_lock().context("lock the laboratory's directory")?;
         // Programs without rights use sockets and files inside.
-        std::fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).context("open the directory to all users")?;
-        let name = made.path().file_name().context("a directory without a name")?.to_string_lossy().replace(UNLOCKED_PREFIX, PREFIX);
+        std::fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .context("open the directory to all users")?;
+        let name =
+            made.path().file_name().context("a directory without a name")?.to_string_lossy().replace(UNLOCKED_PREFIX, PREFIX);
         let path = parent.join(name);
         std::fs::rename(made.keep(), &path).context("name the laboratory's directory")?;
         Ok(Self { path, _lock: lock })

@@ -2,16 +2,16 @@
 
 use anyhow::{Context, Result};
 use std::fmt::Write;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use super::address::{
-    API_SECOND_V4, API_V4, API_V6, GATEWAY_SECOND_V4, GATEWAY_SECOND_V6, GATEWAY_V4, GATEWAY_V6, LAN_HOST_V4, LAN_HOST_V6, OBSERVER_PORT,
-    OBSERVER_V4, OBSERVER_V6, RESOLVER_V4, RESOLVER_V6, WEB_V4, WEB_V6, WIREGUARD_PORT,
+    API_SECOND_V4, API_V4, API_V6, GATEWAY_SECOND_V4, GATEWAY_SECOND_V6, GATEWAY_V4, GATEWAY_V6, LAN_HOST_V4, LAN_HOST_V6,
+    OBSERVER_PORT, OBSERVER_V4, OBSERVER_V6, RESOLVER_V4, RESOLVER_V6, WEB_V4, WEB_V6, WIREGUARD_PORT,
 };
 use super::directory::LabDirectory;
 use super::namespace::{Host, private_etc, private_state};
@@ -93,8 +93,20 @@ impl Lab {
         let stop = Stop::new()?;
         let (lan_dns, internet_dns, observed) = start_services(&lan, &internet, &stop)?;
         let witness = Witness::start(&router, &LINKS.map(|(_, far)| far), usual_tuples())?;
-        let lab =
-            Self { client, router, lan, internet, gateway, witness, lan_dns, internet_dns, observed, options, _stop: stop, directory };
+        let lab = Self {
+            client,
+            router,
+            lan,
+            internet,
+            gateway,
+            witness,
+            lan_dns,
+            internet_dns,
+            observed,
+            options,
+            _stop: stop,
+            directory,
+        };
         if lab.options.link_up {
             lab.plug_in()?;
         }
@@ -309,7 +321,9 @@ fn configure_core(router: &Host, lan: &Host, internet: &Host, gateway: &Host) ->
     router.ip_batch(ROUTER_ADDRESSES)?;
     lan.ip_batch(LAN_ADDRESSES)?;
     let mut batch = String::from(INTERNET_ADDRESSES);
-    for (v4, v6) in [(WEB_V4, Some(WEB_V6)), (RESOLVER_V4, Some(RESOLVER_V6)), (OBSERVER_V4, Some(OBSERVER_V6)), (API_V4, Some(API_V6))] {
+    for (v4, v6) in
+        [(WEB_V4, Some(WEB_V6)), (RESOLVER_V4, Some(RESOLVER_V6)), (OBSERVER_V4, Some(OBSERVER_V6)), (API_V4, Some(API_V6))]
+    {
         writeln!(batch, "address add {v4}/32 dev lo")?;
         if let Some(v6) = v6 {
             writeln!(batch, "address add {v6}/128 dev lo nodad")?;

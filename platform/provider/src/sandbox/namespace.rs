@@ -174,7 +174,8 @@ fn enter_new_namespaces() -> Result<i32> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("create namespaces (root is needed)")?;
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("make mounts private")?;
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755")).context("mount /run")?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
+        .context("mount /run")?;
     Ok(nix::unistd::gettid().as_raw())
 }
 
@@ -199,7 +200,8 @@ pub fn private_etc(resolv_conf: &str) -> Result<()> {
 /// # Errors
 /// When the mount is refused.
 pub fn private_state() -> Result<()> {
-    mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755")).context("mount /var/lib")
+    mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
+        .context("mount /var/lib")
 }
 
 /// A program about to run inside a host.
@@ -271,7 +273,8 @@ impl HostCommand<'_> {
     /// # Errors
     /// When the file cannot be opened.
     pub fn log_to(mut self, path: &std::path::Path) -> Result<Self> {
-        let file = std::fs::File::options().create(true).append(true).open(path).with_context(|| format!("open {}", path.display()))?;
+        let file =
+            std::fs::File::options().create(true).append(true).open(path).with_context(|| format!("open {}", path.display()))?;
         self.command.stdout(file.try_clone().context("duplicate a file handle")?).stderr(file);
         Ok(self)
     }

@@ -103,7 +103,11 @@ fn classify_parts(parts: &Parts<'_>, allowed: &Allowed) -> Option<Class> {
         6 => {
             let (from, to) = (be16(parts.payload, 0)?, be16(parts.payload, 2)?);
             let ours = !super::address::PROBE_PORTS.contains(&from);
-            if ours && to == super::address::API_PORT && allowed.api.contains(&parts.destination) { Class::Api } else { Class::Outside }
+            if ours && to == super::address::API_PORT && allowed.api.contains(&parts.destination) {
+                Class::Api
+            } else {
+                Class::Outside
+            }
         }
         58 => {
             let neighbour = parts.hops == 255 && matches!(parts.payload.first(), Some(133 | 135 | 136));
@@ -133,14 +137,16 @@ pub fn arp_target(frame: &[u8]) -> Option<Ipv4Addr> {
 pub fn describe(frame: &[u8]) -> String {
     let Some(parts) = parts(frame) else {
         let kind = be16(frame, 12).unwrap_or(0);
-        return arp_target(frame).map_or_else(|| format!("frame of type {kind:#06x}"), |target| format!("ARP request for {target}"));
+        return arp_target(frame)
+            .map_or_else(|| format!("frame of type {kind:#06x}"), |target| format!("ARP request for {target}"));
     };
     let family = if parts.source.is_ipv4() { "IPv4" } else { "IPv6" };
     let ports = be16(parts.payload, 0).zip(be16(parts.payload, 2));
     let mut text = match (parts.protocol, ports) {
         (6 | 17, Some((from, to))) => {
             let name = if parts.protocol == 6 { "TCP" } else { "UDP" };
-            let (source, destination) = (std::net::SocketAddr::new(parts.source, from), std::net::SocketAddr::new(parts.destination, to));
+            let (source, destination) =
+                (std::net::SocketAddr::new(parts.source, from), std::net::SocketAddr::new(parts.destination, to));
             format!("{family} {name} {source} > {destination}")
         }
         (1 | 58, _) => {
@@ -175,7 +181,11 @@ mod tests {
     }
 
     fn allowed() -> Allowed {
-        Allowed { gateways: vec![super::super::address::GATEWAY_V4], ports: vec![51820], api: vec![super::super::address::API_V4] }
+        Allowed {
+            gateways: vec![super::super::address::GATEWAY_V4],
+            ports: vec![51820],
+            api: vec![super::super::address::API_V4],
+        }
     }
 
     #[test]

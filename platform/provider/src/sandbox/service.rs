@@ -113,7 +113,12 @@ fn listen(host: &Host, address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Serves each connection of a listener on its own thread.
-fn serve_tcp(host: &Host, stop: &Stop, addresses: &[SocketAddr], serve: impl Fn(TcpStream, SocketAddr) + Clone + Send + 'static) -> Result<()> {
+fn serve_tcp(
+    host: &Host,
+    stop: &Stop,
+    addresses: &[SocketAddr],
+    serve: impl Fn(TcpStream, SocketAddr) + Clone + Send + 'static,
+) -> Result<()> {
     let listeners = addresses.iter().map(|address| listen(host, *address)).collect::<Result<Vec<_>>>()?;
     let stop = stop.watch()?;
     host.thread("tcp", move || {
@@ -182,7 +187,12 @@ pub fn resolver(host: &Host, stop: &Stop, addresses: &[SocketAddr]) -> Result<Lo
     Ok(log)
 }
 
-fn serve_udp(host: &Host, stop: &Stop, addresses: &[SocketAddr], serve: impl Fn(&UdpSocket, &[u8], SocketAddr) + Send + 'static) -> Result<()> {
+fn serve_udp(
+    host: &Host,
+    stop: &Stop,
+    addresses: &[SocketAddr],
+    serve: impl Fn(&UdpSocket, &[u8], SocketAddr) + Send + 'static,
+) -> Result<()> {
     let bind = |address: &SocketAddr| {
         let address = *address;
         host.run(move || UdpSocket::bind(address))?.with_context(|| format!("bind {address}"))

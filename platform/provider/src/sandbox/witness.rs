@@ -182,7 +182,8 @@ fn ruleset(links: &[String], allowed: &Allowed) -> String {
         let of_family = |addresses: &[IpAddr]| list(addresses.iter().filter(|address| address.is_ipv4() == (family == "ip")));
         let (gateways, api, ports) = (of_family(&allowed.gateways), of_family(&allowed.api), list(&allowed.ports));
         if !gateways.is_empty() && !ports.is_empty() {
-            rules += &format!("{family} daddr {{ {gateways} }} udp dport {{ {ports} }} {wireguard} counter name seen_tunnel accept\n");
+            rules +=
+                &format!("{family} daddr {{ {gateways} }} udp dport {{ {ports} }} {wireguard} counter name seen_tunnel accept\n");
         }
         if !api.is_empty() {
             let port = address::API_PORT;
@@ -199,7 +200,9 @@ fn ruleset(links: &[String], allowed: &Allowed) -> String {
         text += &format!("counter seen_{name} {{ }}\n");
     }
     for (index, link) in links.iter().enumerate() {
-        text += &format!("chain link{index} {{\ntype filter hook ingress device \"{link}\" priority -400; policy accept;\n{rules}}}\n");
+        text += &format!(
+            "chain link{index} {{\ntype filter hook ingress device \"{link}\" priority -400; policy accept;\n{rules}}}\n"
+        );
     }
     text + "}\n"
 }
@@ -209,7 +212,11 @@ fn read(router: &Host) -> Result<Seen> {
     let json: serde_json::Value = serde_json::from_str(&text).context("parse nft's counters")?;
     let count = |name: &str| {
         let counters = json.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("counter"));
-        counters.into_iter().find(|counter| counter.get("name").is_some_and(|n| *n == format!("seen_{name}")))?.get("packets")?.as_u64()
+        counters
+            .into_iter()
+            .find(|counter| counter.get("name").is_some_and(|n| *n == format!("seen_{name}")))?
+            .get("packets")?
+            .as_u64()
     };
     let count = |name: &str| count(name).with_context(|| format!("counter {name} is missing"));
     Ok(Seen {
@@ -231,7 +238,8 @@ fn index_of(router: &Host, link: &str) -> Result<usize> {
 }
 
 fn open_packet_socket() -> Result<OwnedFd> {
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).context("open a packet socket")?;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
+        .context("open a packet socket")?;
     // Bigger than the system's limit allows, for floods; a user namespace may refuse, and the counters do not need it.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20));
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(100)).context("set a timeout")?;

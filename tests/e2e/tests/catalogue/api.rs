@@ -120,19 +120,31 @@ fn hostile(name: &str, program: &str, tls: bool) -> Result<()> {
 /// API-03: one byte a second.
 #[test]
 fn api_03_a_slow_api_is_given_up() -> Result<()> {
-    hostile("slow", "    for byte in b'HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\n' + b'x' * 100:\n        connection.send(bytes([byte]))\n        time.sleep(1)", true)
+    hostile(
+        "slow",
+        "    for byte in b'HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\n' + b'x' * 100:\n        connection.send(bytes([byte]))\n        time.sleep(1)",
+        true,
+    )
 }
 
 /// API-04: an answer without end.
 #[test]
 fn api_04_an_endless_answer_is_cut_off() -> Result<()> {
-    hostile("endless", "    connection.send(b'HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\n\\r\\n')\n    while True:\n        connection.send(b'[' * 65536)", true)
+    hostile(
+        "endless",
+        "    connection.send(b'HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\n\\r\\n')\n    while True:\n        connection.send(b'[' * 65536)",
+        true,
+    )
 }
 
 /// API-05: garbage, inside TLS and in its place.
 #[test]
 fn api_05_garbage_keeps_the_last_good_list() -> Result<()> {
-    hostile("garbage", "    connection.send(b'HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 6\\r\\n\\r\\n{\\xff\\xfe\\x00[[')", true)
+    hostile(
+        "garbage",
+        "    connection.send(b'HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 6\\r\\n\\r\\n{\\xff\\xfe\\x00[[')",
+        true,
+    )
 }
 
 /// API-07: no TLS, another certificate: refused, never plaintext.
@@ -162,7 +174,11 @@ fn api_07_a_foreign_certificate_is_refused() -> Result<()> {
 /// API-08: redirects, to anywhere.
 #[test]
 fn api_08_redirects_are_refused() -> Result<()> {
-    hostile("redirect", "    connection.send(b'HTTP/1.1 302 Found\\r\\nLocation: http://192.0.2.66:7777/\\r\\nContent-Length: 0\\r\\n\\r\\n')", true)
+    hostile(
+        "redirect",
+        "    connection.send(b'HTTP/1.1 302 Found\\r\\nLocation: http://192.0.2.66:7777/\\r\\nContent-Length: 0\\r\\n\\r\\n')",
+        true,
+    )
 }
 
 /// API-06: hostile entries in a list that is properly signed are passed over one by one; the good server still works.
@@ -182,7 +198,10 @@ fn api_06_hostile_entries_are_passed_over() -> Result<()> {
             }
             servers.push(bad);
         };
-        for (index, address) in ["127.0.0.1", "10.0.0.1", "224.0.0.1", "0.0.0.0", "169.254.1.1", "::1", "fe80::1", "10.64.0.1"].into_iter().enumerate() {
+        for (index, address) in ["127.0.0.1", "10.0.0.1", "224.0.0.1", "0.0.0.0", "169.254.1.1", "::1", "fe80::1", "10.64.0.1"]
+            .into_iter()
+            .enumerate()
+        {
             add(&format!("bad{index}"), "addresses", serde_json::json!([address]));
         }
         add("badport", "ports", serde_json::json!([65536, -1, 0]));
@@ -241,7 +260,15 @@ fn time_01_a_clock_ten_years_off() -> Result<()> {
 fn remove_from_elsewhere(world: &World, id: &str) -> Result<()> {
     let provider = world.provider.as_ref().context("a provider runs")?.directory();
     let call = |method: &str, path: &str, token: &str, body: &str| {
-        let command = world.lab.internet.command("curl").args(["-sS", "-X", method, "-d", body, "--resolve", "api.sandbox.test:443:192.0.2.10"]);
+        let command = world.lab.internet.command("curl").args([
+            "-sS",
+            "-X",
+            method,
+            "-d",
+            body,
+            "--resolve",
+            "api.sandbox.test:443:192.0.2.10",
+        ]);
         let command = command.arg("--cacert").arg(provider.join("tls/ca.pem")).args(["-H", "Content-Type: application/json"]);
         command.args(["-H", &format!("Authorization: Bearer {token}")]).arg(format!("https://api.sandbox.test/v1/{path}")).ok()
     };
@@ -273,7 +300,12 @@ fn key_02_expired_accounts_and_removed_devices() -> Result<()> {
     world.login()?;
     world.connect()?;
     let devices = world.json("devices list")?;
-    let current = devices["devices"].as_array().context("devices")?.iter().find(|device| device["current"] == true).context("this device")?;
+    let current = devices["devices"]
+        .as_array()
+        .context("devices")?
+        .iter()
+        .find(|device| device["current"] == true)
+        .context("this device")?;
     let id = current["id"].as_str().context("id")?.to_owned();
     world.lab.reset_witness()?;
     remove_from_elsewhere(&world, &id)?;
@@ -317,7 +349,7 @@ fn key_01_rotation_under_load_loses_nothing() -> Result<()> {
         Ok(())
     };
     while read()?["key"] == old {
-        ensure!(start.elapsed() < s(30), "the key was not replaced within 30 s");
+        ensure!(start.elapsed() < s(45), "the key was not replaced within 45 s");
         exchange(&mut stream)?;
     }
     for _ in 0..200 {

@@ -74,7 +74,8 @@ fn dns_02_the_lans_resolver_is_never_asked() -> Result<()> {
         ensure!(dig(&world, at::LAN_HOST_V4, "control.test", false), "control");
         world.set("allow_lan", "true")?;
         enter(&mut world, state)?;
-        let printer = world.lab.client.command("curl").args(["-s", "--max-time", "2"]).arg(format!("http://{}/", at::LAN_HOST_V4)).ok();
+        let printer =
+            world.lab.client.command("curl").args(["-s", "--max-time", "2"]).arg(format!("http://{}/", at::LAN_HOST_V4)).ok();
         ensure!(printer.is_ok(), "{state:?}: LAN access is allowed, but the printer is out of reach");
         // The printer's own packets are outside the tunnel by permission; from here on only port 53 is sent.
         if state == Protected::Blocked || state == Protected::Lockdown {

@@ -53,7 +53,8 @@ fn leak_05_flows_opened_before_do_not_continue_outside() -> Result<()> {
         std::thread::sleep(ms(40));
     }
     world.assert_nothing_outside("flows opened before")?;
-    let outside = world.lab.observed.entries().into_iter().filter(|seen| seen.from.ip() == at::ISP_NAT_V4 && seen.bytes > 0).count();
+    let outside =
+        world.lab.observed.entries().into_iter().filter(|seen| seen.from.ip() == at::ISP_NAT_V4 && seen.bytes > 0).count();
     ensure!(outside == 0, "{outside} pieces of old flows reached the observer from the ISP's address");
     let ended = ended.context("an application must be told: its old TCP connection is reset")?;
     ensure!(ended < s(2), "the old connection was reset only after {} ms", ended.as_millis());
@@ -81,7 +82,8 @@ fn leak_05_flows_opened_inside_do_not_continue_outside() -> Result<()> {
     let counter = world.lab.router.command("nft").args(["list", "counter", "inet", "escaped", "from_tunnel"]).ok()?;
     ensure!(counter.contains("packets 0 "), "packets with the tunnel's address left outside: {counter}");
     // A UDP socket that was bound by routing to the tunnel's address must not silently continue from the ISP's.
-    let tcp_outside = world.lab.observed.entries().into_iter().filter(|seen| seen.tcp && seen.from.ip() == at::ISP_NAT_V4 && seen.bytes > 0);
+    let tcp_outside =
+        world.lab.observed.entries().into_iter().filter(|seen| seen.tcp && seen.from.ip() == at::ISP_NAT_V4 && seen.bytes > 0);
     ensure!(tcp_outside.count() == 0, "a TCP flow of the tunnel continued outside");
     Ok(())
 }

@@ -68,7 +68,11 @@ fn knock(world: &World, v4: &str, v6: &str) -> Result<bool> {
         answered |= lan.command("ping").args(["-c", "2", "-i", "0.2", "-W", "1", &address]).output()?.status.success();
         let host = if address.contains(':') { format!("[{address}]") } else { address };
         for port in ["22", "80", "5353"] {
-            let refused = lan.command("curl").args(["-s", "-g", "--max-time", "0.5", &format!("http://{host}:{port}/")]).timeout(s(5)).output()?;
+            let refused = lan
+                .command("curl")
+                .args(["-s", "-g", "--max-time", "0.5", &format!("http://{host}:{port}/")])
+                .timeout(s(5))
+                .output()?;
             // 7 is "could not connect": a reset came back. 28 is a timeout: silence.
             answered |= refused.status.code() == Some(7);
         }

@@ -26,8 +26,16 @@ fn kill_01_slow_a_hundred_random_instants() -> Result<()> {
             0 => ("us", at::GATEWAY_US_V4, world.want("us")),
             1 => ("se", at::GATEWAY_V4, world.want("se")),
             2 => ("se, by way of disconnected", at::GATEWAY_V4, world.give_up().and_then(|()| world.want("se"))),
-            3 => ("se, with a setting", at::GATEWAY_V4, world.want("se").and_then(|()| world.patch(&json!({ "allow_lan": round % 2 == 0 })))),
-            _ => ("us, reconnecting", at::GATEWAY_US_V4, world.want("us").and_then(|()| world.call("POST", "/v1/reconnect", &json!({})).map(drop))),
+            3 => (
+                "se, with a setting",
+                at::GATEWAY_V4,
+                world.want("se").and_then(|()| world.patch(&json!({ "allow_lan": round % 2 == 0 }))),
+            ),
+            _ => (
+                "us, reconnecting",
+                at::GATEWAY_US_V4,
+                world.want("us").and_then(|()| world.call("POST", "/v1/reconnect", &json!({})).map(drop)),
+            ),
         };
         wanted.2?;
         std::thread::sleep(instant);

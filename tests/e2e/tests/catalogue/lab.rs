@@ -49,7 +49,8 @@ fn lab_is_wired_as_documented() -> Result<()> {
     assert_eq!(world.exit_address()?.as_deref(), Some("203.0.113.10"));
     assert_eq!(world.exit_address_v6()?.as_deref(), Some("2001:db8:1::2"));
     for server in [at::LAN_HOST_V4, at::RESOLVER_V4, at::RESOLVER_V6] {
-        let answer = world.lab.client.command("dig").args(["+short", "+tries=1", "web.sandbox.test"]).arg(format!("@{server}")).ok()?;
+        let answer =
+            world.lab.client.command("dig").args(["+short", "+tries=1", "web.sandbox.test"]).arg(format!("@{server}")).ok()?;
         assert_eq!(answer.trim(), "192.0.2.80", "{server}");
     }
     assert_eq!(world.lab.lan_dns.entries().len(), 1);

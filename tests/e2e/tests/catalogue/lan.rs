@@ -10,7 +10,14 @@ use std::net::IpAddr;
 const PRINTER_ULA: &str = "fd00:1::50";
 
 fn tcp(world: &World, host: &str) -> bool {
-    world.lab.client.command("curl").args(["-s", "-g", "--max-time", "1", "-o", "/dev/null"]).arg(format!("http://{host}/")).as_nobody().succeeds()
+    world
+        .lab
+        .client
+        .command("curl")
+        .args(["-s", "-g", "--max-time", "1", "-o", "/dev/null"])
+        .arg(format!("http://{host}/"))
+        .as_nobody()
+        .succeeds()
 }
 
 fn ping(world: &World, host: &str) -> bool {
@@ -71,7 +78,10 @@ fn lan_03_a_public_lease_is_no_lan() -> Result<()> {
         world.connect()?;
         world.lab.reset_witness()?;
         world.wait_for_exit(at::GATEWAY_V4, s(5))?;
-        world.fire_salvo(&hamn_e2e::probe::Salvo { targets: vec![at::WEB_V4, at::OBSERVER_V4, at::WEB_V6, at::OBSERVER_V6], ..world.salvo() })?;
+        world.fire_salvo(&hamn_e2e::probe::Salvo {
+            targets: vec![at::WEB_V4, at::OBSERVER_V4, at::WEB_V6, at::OBSERVER_V6],
+            ..world.salvo()
+        })?;
         world.assert_no_traffic_outside(&format!("lease {lease}"))?;
         let public: Vec<_> = world.lab.witness.arp_targets().into_iter().filter(|target| !target.is_private()).collect();
         ensure!(public.is_empty(), "lease {lease}: ARP for {public:?}");

@@ -37,7 +37,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// Dependencies of each package by name; development dependencies do not ship and do not count.
 fn graph(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let names: BTreeMap<String, String> = list(&metadata["packages"]).map(|package| (text(&package["id"]), text(&package["name"]))).collect();
+    let names: BTreeMap<String, String> =
+        list(&metadata["packages"]).map(|package| (text(&package["id"]), text(&package["name"]))).collect();
     let name = |id: &Value| names.get(&text(id)).cloned().unwrap_or_default();
     let ships = |dependency: &&Value| list(&dependency["dep_kinds"]).any(|kind| kind["kind"] != "dev");
     list(&metadata["resolve"]["nodes"])
@@ -73,7 +74,9 @@ fn layout_dependencies_point_one_way() -> Result<()> {
 #[test]
 fn layout_every_package_under_platform_is_listed() -> Result<()> {
     let metadata = metadata()?;
-    for package in list(&metadata["packages"]).filter(|package| text(&package["manifest_path"]).contains("/platform/") && package["source"].is_null()) {
+    for package in list(&metadata["packages"])
+        .filter(|package| text(&package["manifest_path"]).contains("/platform/") && package["source"].is_null())
+    {
         let name = text(&package["name"]);
         ensure!(ALLOWED.iter().any(|(known, _)| *known == name), "{name} has no line in this test");
     }

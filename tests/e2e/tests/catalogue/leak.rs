@@ -15,7 +15,8 @@ fn leak_01_slow_flood_through_a_thousand_transitions() -> Result<()> {
     world.control()?;
     world.set("kill_switch", "always")?;
     world.connect()?;
-    let generation = |world: &World| -> Result<u64> { Ok(world.status()?["protection"]["applied_generation"].as_u64().unwrap_or(0)) };
+    let generation =
+        |world: &World| -> Result<u64> { Ok(world.status()?["protection"]["applied_generation"].as_u64().unwrap_or(0)) };
     let (first, limit) = (generation(&world)?, s(200));
     world.lab.reset_witness()?;
     let mut flooders = Vec::from(world.flood(limit + s(5))?);

@@ -62,7 +62,11 @@ fn net_02_another_link_takes_over() -> Result<()> {
     world.lab.plug_in_wlan()?;
     world.lab.unplug()?;
     let there = world.wait_for_exit(at::GATEWAY_V4, s(10))?;
-    let both = hamn_e2e::probe::Salvo { devices: vec!["wlan0".into()], sources: vec![at::CLIENT_WLAN_V4, at::CLIENT_WLAN_V6], ..world.salvo() };
+    let both = hamn_e2e::probe::Salvo {
+        devices: vec!["wlan0".into()],
+        sources: vec![at::CLIENT_WLAN_V4, at::CLIENT_WLAN_V6],
+        ..world.salvo()
+    };
     world.fire_salvo(&both)?;
     world.lab.plug_in()?;
     world.lab.unplug_wlan()?;
@@ -109,7 +113,11 @@ fn net_04_blackhole_and_unreachable() -> Result<()> {
             assert_eq!(world.lab.exit_address(false, ms(300))?, None, "{fault}");
         }
         let status = world.status()?;
-        ensure!(status["state"] != "connected" || status["tunnel"]["stalled"] == true, "the silence is shown within {} s: {status:#}", length.as_secs());
+        ensure!(
+            status["state"] != "connected" || status["tunnel"]["stalled"] == true,
+            "the silence is shown within {} s: {status:#}",
+            length.as_secs()
+        );
         world.lab.isp_heals()?;
         let took = world.wait_for_exit(at::GATEWAY_V4, s(20))?;
         ensure!(took <= GOAL, "{fault}: traffic again after {} ms", took.as_millis());

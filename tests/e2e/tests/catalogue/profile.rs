@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use hamn_e2e::World;
 use hamn_e2e::wait::{s, until};
 use hamn_e2e::world::Setup;
-use hamn_provider::sandbox::service::{self, Log, Query, Stop};
 use hamn_provider::sandbox::address as at;
+use hamn_provider::sandbox::service::{self, Log, Query, Stop};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -96,7 +96,9 @@ fn profile_of_a_plain_server_works_dual_stack() -> Result<()> {
 #[test]
 fn profile_with_commands_or_nonsense_is_refused() -> Result<()> {
     let world = without_provider()?;
-    for (bad, line) in [("PostUp = touch /tmp/hamn-was-here", 5), ("PreDown = reboot", 5), ("Table = off\u{7}", 5), ("DNS = not an address;", 5)] {
+    for (bad, line) in
+        [("PostUp = touch /tmp/hamn-was-here", 5), ("PreDown = reboot", 5), ("Table = off\u{7}", 5), ("DNS = not an address;", 5)]
+    {
         let text = format!(
             "[Interface]\nPrivateKey = yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\nAddress = 10.99.0.2/32\n\n{bad}\n[Peer]\nPublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\nAllowedIPs = 0.0.0.0/0\nEndpoint = 198.51.100.1:51820\n"
         );

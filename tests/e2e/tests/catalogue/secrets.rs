@@ -17,7 +17,10 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>> {
 
 /// Pieces of a text that look like keys or tokens: long runs of the base64 alphabets.
 fn tokens(text: &str) -> Vec<String> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || "+/=_-".contains(c))).filter(|word| word.len() >= 24).map(str::to_owned).collect()
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || "+/=_-".contains(c)))
+        .filter(|word| word.len() >= 24)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// SEC-01: what is secret on disk is nowhere else: not in logs, arguments, environment or answers.
@@ -93,7 +96,8 @@ fn web_01_nothing_listens() -> Result<()> {
     ensure!(listening("-u")?.trim().is_empty(), "UDP after disconnect: {}", listening("-u")?);
     // A web page that gets a browser to speak HTTP cannot reach a Unix socket; a caller with a foreign Host is refused.
     let socket = world.socket();
-    let curl = world.lab.client.command("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket"]).arg(&socket);
+    let curl =
+        world.lab.client.command("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket"]).arg(&socket);
     let code = curl.args(["-H", "Origin: https://evil.test", "-X", "POST", "http://hamn/v1/disconnect"]).output()?;
     let code = String::from_utf8_lossy(&code.stdout).into_owned();
     ensure!(code.starts_with('4'), "a request with an Origin header is refused: {code}");
@@ -105,14 +109,17 @@ fn web_01_nothing_listens() -> Result<()> {
 fn ipc_curl_is_enough() -> Result<()> {
     let world = World::start()?;
     let socket = world.socket();
-    let curl = |extra: &[&str]| world.lab.client.command("curl").args(["-s", "--max-time", "3", "--unix-socket"]).arg(&socket).args(extra).output();
+    let curl = |extra: &[&str]| {
+        world.lab.client.command("curl").args(["-s", "--max-time", "3", "--unix-socket"]).arg(&socket).args(extra).output()
+    };
     let status = curl(&["http://hamn/v1/status"])?;
     let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
     assert_eq!(status["state"], "disconnected");
     let mut events = world.lab.client.command("curl").args(["-s", "-N", "--max-time", "5", "--unix-socket"]).arg(&socket);
     events = events.arg("http://hamn/v1/events").log_to(&world.directory().join("events.log"))?;
     let mut events = events.spawn()?;
-    let connect = curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", r#"{"destination":"se"}"#, "http://hamn/v1/connect"])?;
+    let connect =
+        curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", r#"{"destination":"se"}"#, "http://hamn/v1/connect"])?;
     ensure!(connect.status.success(), "connect");
     world.wait_for_state("connected", hamn_e2e::wait::s(10))?;
     hamn_e2e::wait::until("the event stream says so", hamn_e2e::wait::s(3), || {

@@ -26,6 +26,17 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 const DAY_S: i64 = 86_400;
 const REVOKED: &str = "device_revoked.json";
 
+/// When the key is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rotation {
+    /// Once it is so many days old.
+    AfterDays(u16),
+    /// Only to end a change that was begun.
+    Unfinished,
+    /// At once.
+    Now,
+}
+
 /// What is known of this computer's registration beside the stored device.
 pub(crate) struct Registration {
     /// One registration, rotation or farewell at a time.
@@ -84,10 +95,15 @@ impl StoredDevice {
             .any(|key| public_key(&key).is_ok_and(|own| own == *public))
     }
 
-    /// A clock that was far ahead when the key was made would put the next change off for ever. Zero days: at once.
-    fn key_is_due(&self, now_unix_s: i64, rotation_days: u16) -> bool {
+    /// A clock that was far ahead when the key was made would put the next change off for ever.
+    fn key_is_due(&self, now_unix_s: i64, when: Rotation) -> bool {
         let age_s = now_unix_s.saturating_sub(self.key_created_unix_s);
-        self.next_key.is_some() || rotation_days == 0 || age_s >= i64::from(rotation_days).saturating_mul(DAY_S) || age_s < -DAY_S
+        self.next_key.is_some()
+            || match when {
+                Rotation::AfterDays(days) => age_s >= i64::from(days).saturating_mul(DAY_S) || age_s < -DAY_S,
+                Rotation::Unfinished => false,
+                Rotation::Now => true,
+            }
     }
 }
 
@@ -223,15 +239,15 @@ impl Provider {
         self.save_device(device)
     }
 
-    /// Replaces the device key when it is old enough; the new key, when it was replaced. The provider accepts the old one
+    /// Replaces the device key when that is due; the new key, when it was replaced. The provider accepts the old one
     /// for five more minutes, so that nothing is lost in between.
     ///
     /// # Errors
     /// What the provider says; the old key stays in use, unless the device is gone.
-    pub(crate) async fn rotate_key_if_due(&self, now_unix_s: i64, rotation_days: u16) -> Result<Option<SecretKey>, ApiError> {
+    pub(crate) async fn rotate_key_if_due(&self, now_unix_s: i64, when: Rotation) -> Result<Option<SecretKey>, ApiError> {
         let _turn = self.device.work.lock().await;
         let Some(mut device) = self.stored_device().ok().flatten() else { return Ok(None) };
-        if !device.key_is_due(now_unix_s, rotation_days) {
+        if !device.key_is_due(now_unix_s, when) {
             return Ok(None);
         }
         let key = device.next_key.as_ref().and_then(|text| SecretKey::parse(text).ok()).unwrap_or_else(new_key);
@@ -254,7 +270,7 @@ impl Provider {
         if device.next_key.is_none() {
             return Ok(device);
         }
-        match timeout(FINISH_TIMEOUT, self.rotate_key_if_due(clock::now().unix_s, u16::MAX)).await {
+        match timeout(FINISH_TIMEOUT, self.rotate_key_if_due(clock::now().unix_s, Rotation::Unfinished)).await {
             Ok(Err(error)) if says_no_such_device(&error) => Err(error),
             Ok(Ok(Some(_))) => self.device().await,
             Ok(Ok(None) | Err(_)) | Err(_) => Ok(device),

@@ -6,8 +6,8 @@ use hamn_helper::{early_boot, logging, run};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Threads beside the event loop's.
-const WORKERS: usize = 2;
+/// Threads beside the event loop's: one, so that all parts of a tunnel take turns.
+const WORKERS: usize = 1;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

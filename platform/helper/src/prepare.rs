@@ -2,7 +2,7 @@
 //! the provider only for what is missing (G17).
 
 use crate::clock;
-use crate::device::StoredDevice;
+use crate::device::{Rotation, StoredDevice};
 use crate::provider::{Provider, says_no_such_device};
 use crate::store::Store;
 use crate::store::secrets::SecretName;
@@ -88,8 +88,11 @@ async fn usable_device(provider: &Provider, exit: Option<&str>, now_unix_s: i64)
     if provider.clock_went_back(now_unix_s) {
         // A gateway refuses a handshake that looks older than the last one of the same key; a new key has no past (TIME-01).
         info!("the clock lies before the last connection: replacing the device key");
-        match provider.rotate_key_if_due(now_unix_s, 0).await {
-            Ok(Some(_)) => device = provider.device().await?,
+        match provider.rotate_key_if_due(now_unix_s, Rotation::Now).await {
+            Ok(Some(_)) => {
+                provider.clock_is_as_it_is(now_unix_s);
+                device = provider.device().await?;
+            }
             // Only the right time, or a new key, makes the gateway answer; that is what the user must hear.
             Err(error) if error.block_reason() == BlockReason::ClockWrong || says_no_such_device(&error) => return Err(error),
             Ok(None) | Err(_) => {}

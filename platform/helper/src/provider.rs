@@ -255,6 +255,13 @@ impl Provider {
         self.store.read_state::<i64>("last_verified.json").is_some_and(|last| now_unix_s < last)
     }
 
+    /// From here on a tunnel of this device has no past under another clock.
+    pub(crate) fn clock_is_as_it_is(&self, now_unix_s: i64) {
+        if let Err(error) = self.store.write_state("last_verified.json", &now_unix_s) {
+            warn!("{error:#}");
+        }
+    }
+
     /// Forgets that there is a session. The client has forgotten it, or could not write that down.
     pub(crate) fn forget_session(&self) -> anyhow::Result<()> {
         self.logged_in.store(false, Ordering::Release);

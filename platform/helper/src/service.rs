@@ -3,6 +3,7 @@
 
 use crate::announce::Announcer;
 use crate::calls::Waiting;
+use crate::device::Rotation;
 use crate::enforcer::Enforcer;
 use crate::logging::Quiet;
 use crate::provider::Provider;
@@ -507,7 +508,7 @@ impl Service {
                 }
             }
             if connected {
-                let _ = match provider.rotate_key_if_due(clock::now().unix_s, rotation_days).await {
+                let _ = match provider.rotate_key_if_due(clock::now().unix_s, Rotation::AfterDays(rotation_days)).await {
                     Ok(Some(key)) => reports.send(Report::KeyRotated(key)).await,
                     Err(error) if crate::provider::says_no_such_device(&error) => reports.send(Report::DeviceChanged).await,
                     Ok(None) | Err(_) => Ok(()),

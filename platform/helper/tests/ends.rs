@@ -1,5 +1,6 @@
 //! How the helper ends: by which signal, in which state, with which exit code, and what it leaves in the kernel (BOOT-04).
 //! Needs root.
+#![cfg(test)]
 
 use hamn_core::location::{Destination, Target};
 use hamn_core::settings::{KillSwitch, Settings};

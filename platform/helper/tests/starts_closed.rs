@@ -1,5 +1,6 @@
 //! FS-01, FS-02, BOOT-02: whatever happens to the files, early boot and the helper's start are closed whenever they might
 //! have to be, and early boot is never more open than the helper (G6, G7, G15, G16).
+#![cfg(test)]
 
 use hamn_core::event::Event;
 use hamn_core::location::{Destination, Target};
@@ -242,10 +243,12 @@ fn a_state_directory_of_the_wrong_kind_is_closed() {
     assert_eq!((host.early_boot_is_closed(), host.helper_is_closed()), (true, None));
 }
 
+type PolicyDamage = (&'static str, fn(&Host));
+
 /// G15: a policy that is broken, or that others can write, locks down; one that is whole is followed.
 #[test]
 fn broken_policies_are_closed_and_policies_count_at_boot() {
-    let broken: [(&str, fn(&Host)); 9] = [
+    let broken: [PolicyDamage; 9] = [
         ("not JSON", |host| fs::write(host.path("etc/policy.d/a.json"), b"{").unwrap()),
         ("empty", |host| fs::write(host.path("etc/policy.d/a.json"), b"").unwrap()),
         ("wrong type", |host| fs::write(host.path("etc/policy.d/a.json"), br#"{"lockdown":{"value":7}}"#).unwrap()),

@@ -132,6 +132,10 @@ fn sent_packet(id: usize, probe: &Probe) -> Packet {
     let inside = probe.link == "hamn0";
     let source = match (probe.source, probe.destination.is_ipv4()) {
         (Some(address), _) => IpAddr::V4(address),
+        // The kernel takes the link's own address for what stays on the link.
+        (None, false) if matches!(probe.destination.ip(), IpAddr::V6(to) if to.is_multicast()) => {
+            IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))
+        }
         (None, true) => IpAddr::V4(if inside { TUNNEL_V4 } else { CLIENT_V4 }),
         (None, false) => IpAddr::V6(if inside { TUNNEL_V6 } else { CLIENT_V6 }),
     };

@@ -107,7 +107,8 @@ impl<'a> Row<'a> {
                 if dns {
                     self.inside_resolvers(plan).contains(&to)
                 } else {
-                    self.carried(plan, to)
+                    // A flow that was opened before the tunnel has another source, and ends (G5).
+                    self.is_tunnel_address(packet.source) && self.carried(plan, to)
                 }
             }
             Kind::Open | Kind::Blocked | Kind::Stopped => false,

@@ -2,6 +2,7 @@
 
 use super::scripted::{Scripted, list};
 use crate::clock;
+use crate::device::Rotation;
 use crate::prepare;
 use crate::provider::Provider;
 use crate::store::Store;
@@ -100,7 +101,7 @@ async fn every_answer_that_knows_no_such_device_ends_its_use() {
     assert_eq!(plan(&provider, 0).await.unwrap_err(), BlockReason::DeviceRevoked);
     provider.login(&account("A")).await.unwrap();
     scripted.state().devices.clear();
-    assert!(provider.rotate_key_if_due(clock::now().unix_s, 0).await.is_err());
+    assert!(provider.rotate_key_if_due(clock::now().unix_s, Rotation::Now).await.is_err());
     assert_eq!(plan(&provider, 0).await.unwrap_err(), BlockReason::DeviceRevoked);
     provider.login(&account("A")).await.unwrap();
     // At the login itself: a device that is gone is made anew.
@@ -184,7 +185,7 @@ async fn an_unfinished_change_of_the_key_heals() {
     provider.login(&account("A")).await.unwrap();
     let old = private_key(&provider, 0);
     scripted.state().lose.insert("PUT", 10);
-    assert!(provider.rotate_key_if_due(clock::now().unix_s, 0).await.is_err());
+    assert!(provider.rotate_key_if_due(clock::now().unix_s, Rotation::Now).await.is_err());
     assert_eq!(private_key(&provider, 0), old);
     assert_ne!(private_key(&provider, 1), old, "every other failure tries the new key");
     scripted.state().silent = true;
@@ -195,9 +196,12 @@ async fn an_unfinished_change_of_the_key_heals() {
     let new = private_key(&provider, 0);
     assert_ne!(new, old);
     assert_eq!(private_key(&provider, 1), new, "the change is finished");
-    assert!(provider.rotate_key_if_due(clock::now().unix_s, 7).await.unwrap().is_none(), "the new key is young");
+    assert!(
+        provider.rotate_key_if_due(clock::now().unix_s, Rotation::AfterDays(7)).await.unwrap().is_none(),
+        "the new key is young"
+    );
     // A key that was made by a clock years ahead is not kept for years.
-    assert!(provider.rotate_key_if_due(clock::now().unix_s - 10 * 86_400, 7).await.unwrap().is_some());
+    assert!(provider.rotate_key_if_due(clock::now().unix_s - 10 * 86_400, Rotation::AfterDays(7)).await.unwrap().is_some());
 }
 
 // KEY-04
@@ -294,4 +298,22 @@ async fn a_list_goes_stale_by_itself_and_old_loads_do_not_count() {
     scripted.state().loads = json!({ "generated_at": "2020-01-01T00:00:00Z", "servers": { "vpn05": { "load_pct": 10 } } });
     provider.refresh(clock::now().unix_s).await;
     assert_eq!(provider.list().unwrap().loads(clock::now()).get("vpn05").unwrap().load_pct, Some(90));
+}
+
+// TIME-01: a clock that was set back is answered by a key that has no past, once.
+#[tokio::test]
+async fn a_clock_that_went_back_gets_one_new_key_or_the_right_reason() {
+    let (scripted, _base, provider) = stand().await;
+    provider.login(&account("A")).await.unwrap();
+    let old = private_key(&provider, 0);
+    provider.store.write_state("last_verified.json", &(clock::now().unix_s + 3_600)).unwrap();
+    assert!(plan(&provider, 0).await.is_ok());
+    assert_ne!(private_key(&provider, 0), old);
+    let new = private_key(&provider, 0);
+    assert!(plan(&provider, 1).await.is_ok());
+    assert_eq!((private_key(&provider, 0), scripted.count("PUT")), (new, 1));
+    // With the provider out of reach the old key is tried all the same.
+    provider.store.write_state("last_verified.json", &(clock::now().unix_s + 3_600)).unwrap();
+    scripted.state().refuse.insert("PUT", (503, "internal"));
+    assert!(plan(&provider, 0).await.is_ok());
 }

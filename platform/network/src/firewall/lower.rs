@@ -324,10 +324,13 @@ impl Chain {
                     self.allow(Purpose::Verify, vec![inside.clone(), Match::To(host(*peer))]);
                 }
             }
-            // What the tunnel does not carry falls through to the refusal at the end (G2).
+            // What the tunnel does not carry falls through to the refusal at the end (G2). So does a flow that was opened
+            // outside: its source is another address, and its program hears at once that it is over (G5).
             TunnelTraffic::Everything { carries } => {
                 for net in carries {
-                    self.allow(Purpose::Tunnel, vec![inside.clone(), Match::To(net.trunc())]);
+                    for own in tunnel.addresses.iter().filter(|own| own.addr().is_ipv4() == net.addr().is_ipv4()) {
+                        self.allow(Purpose::Tunnel, vec![inside.clone(), Match::From(host(own.addr())), Match::To(net.trunc())]);
+                    }
                 }
             }
         }

@@ -11,6 +11,7 @@ use hamn_core::event::{HostEvent, HostFacts};
 use hamn_core::net::{InterfaceName, TUNNEL_INTERFACE};
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,6 +67,7 @@ impl PathKeeper {
             outbox,
             plan: None,
             tunnel_index: None,
+            inside: BTreeSet::new(),
             reported: BTreeSet::new(),
             noticed: None,
             look_at: None,
@@ -112,6 +114,8 @@ struct Task {
     plan: Option<RoutePlan>,
     /// Index of the plan's tunnel interface while it is up.
     tunnel_index: Option<u32>,
+    /// Addresses of that interface when it was looked at last.
+    inside: BTreeSet<IpAddr>,
     reported: BTreeSet<String>,
     /// When the first change was heard of that was not looked at yet.
     noticed: Option<Instant>,
@@ -239,9 +243,25 @@ impl Task {
         Ok(())
     }
 
+    /// The interface is there, but one of its addresses was taken away: nothing can be sent into the tunnel any more.
+    fn look_at_tunnel_addresses(&mut self, view: &HostView, name: &str) {
+        let link = view.links.iter().find(|link| link.name == name);
+        let inside: BTreeSet<IpAddr> = match link {
+            Some(link) => view.addresses.iter().filter(|held| held.interface == link.index).map(|held| held.address).collect(),
+            None => BTreeSet::new(),
+        };
+        let required = self.plan.as_ref().is_some_and(|plan| plan.tunnel_required);
+        let same_link = link.map(|link| link.index) == self.tunnel_index;
+        if required && link.is_some() && same_link && !self.inside.is_subset(&inside) {
+            self.outbox.push(HostEvent::TunnelInterfaceLost);
+        }
+        self.inside = inside;
+    }
+
     fn compare(&mut self, view: &HostView) {
         let tunnel = self.plan.as_ref().and_then(|plan| plan.tunnel.as_ref());
         let name = tunnel.map_or(TUNNEL_INTERFACE, InterfaceName::as_str).to_owned();
+        self.look_at_tunnel_addresses(view, &name);
         let (facts, path) = (view.facts(&name), view.outer_path(&name));
         let path_changed = facts.online && path != self.path;
         self.path = path;

@@ -12,7 +12,7 @@ const SWITCH: &str = "net/ipv4/conf/all/src_valid_mark";
 /// Sets the switch when it is off.
 ///
 /// # Errors
-/// A sentence for people when strict reverse path filtering will drop the tunnel's packets and the switch cannot be set.
+/// A sentence for people when reverse path filtering will drop the tunnel's packets and the switch cannot be set.
 pub fn accept_marked_replies(proc_sys: &Path, state_dir: &Path) -> Result<(), String> {
     let switch = proc_sys.join(SWITCH);
     let Ok(before) = std::fs::read_to_string(&switch) else { return Ok(()) };
@@ -20,14 +20,19 @@ pub fn accept_marked_replies(proc_sys: &Path, state_dir: &Path) -> Result<(), St
         return Ok(());
     }
     let journal = state_dir.join(JOURNAL);
-    let set = if journal.exists() { Ok(()) } else { files::write_atomically(&journal, before.trim().as_bytes(), 0o600) };
-    match set.and_then(|()| std::fs::write(&switch, "1\n")) {
+    // A full disk must not cost the tunnel: without a note the switch stays on, which harms nobody.
+    if !journal.exists()
+        && let Err(error) = files::write_atomically(&journal, before.trim().as_bytes(), 0o600)
+    {
+        tracing::warn!(%error, "src_valid_mark will not be set back");
+    }
+    match std::fs::write(&switch, "1\n") {
         Ok(()) => Ok(()),
-        Err(error) if is_strict(proc_sys) => {
-            Err(format!("strict rp_filter drops the tunnel's packets and src_valid_mark cannot be set: {error}"))
+        Err(error) if is_filtering(proc_sys) => {
+            Err(format!("rp_filter drops the tunnel's packets and src_valid_mark cannot be set: {error}"))
         }
         Err(error) => {
-            tracing::debug!(%error, "src_valid_mark cannot be set; rp_filter is not strict");
+            tracing::debug!(%error, "src_valid_mark cannot be set; rp_filter is off");
             Ok(())
         }
     }
@@ -52,13 +57,14 @@ pub fn restore(proc_sys: &Path, state_dir: &Path) -> std::io::Result<Option<Stri
     Ok(Some("src_valid_mark set back to 0".to_owned()))
 }
 
-/// True when any interface drops packets whose source has another way back (the larger of `all` and the interface counts).
-fn is_strict(proc_sys: &Path) -> bool {
+/// True when any interface looks for a way back to a packet's source (the larger of `all` and the interface counts). Also
+/// the loose mode (2) finds none without the mark: our table says "unreachable".
+fn is_filtering(proc_sys: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(proc_sys.join("net/ipv4/conf")) else { return false };
     entries
         .flatten()
         .take(4096)
-        .any(|entry| std::fs::read_to_string(entry.path().join("rp_filter")).is_ok_and(|value| value.trim() == "1"))
+        .any(|entry| std::fs::read_to_string(entry.path().join("rp_filter")).is_ok_and(|value| matches!(value.trim(), "1" | "2")))
 }
 
 #[cfg(test)]

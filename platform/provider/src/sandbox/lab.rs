@@ -372,7 +372,7 @@ address add 198.51.100.2/24 dev eth0
 address add 198.51.100.129/24 dev eth0
 address add 198.51.100.130/24 dev eth0
 address add 2001:db8:5::1/64 dev eth0 nodad
-address add 2001:db8:5::2/64 dev eth0 nodad
+address add 2001:db8:5::2/64 dev eth0 nodad preferred_lft 0
 link set eth0 up
 route add default via 198.51.100.254
 route add default via 2001:db8:5::fe

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use hamn_e2e::World;
-use hamn_e2e::wait::{ms, s};
+use hamn_e2e::wait::{ms, s, until};
 use hamn_e2e::world::Setup;
 use hamn_provider::sandbox::address as at;
 use nix::sys::signal::Signal;
@@ -56,8 +56,14 @@ fn fs_02_a_full_disk() -> Result<()> {
     world.lab.client.command("sh").args(["-c", &fill]).ok()?;
     world.control()?;
     world.want("best")?;
-    world.wait_for_exit(at::GATEWAY_V4, s(15))?;
-    world.assert_no_leak("connected with a full disk")?;
+    // The file that says how to restore DNS cannot be written, so DNS is left alone: no tunnel, a reason, and no leak.
+    let reason = until("the reason why there is no tunnel", s(15), || {
+        let status = world.status()?;
+        let told = status["blocked"]["code"] == "cannot_protect" && status["protection"]["error"].to_string().contains("No space left");
+        Ok(told.then_some(status))
+    });
+    reason.with_context(|| world.helper_log_tail())?;
+    world.assert_no_leak("wanting a tunnel with a full disk")?;
     let warnings = world.status()?["warnings"].to_string();
     ensure!(warnings.contains("not_saved"), "the user is told: {warnings}");
     let refused = world.hamn("settings set kill_switch always")?.output()?;

@@ -1,9 +1,9 @@
 //! KILL: the helper dies or stops at any moment; nothing leaks and it comes back to what was wanted (G4, G6, G22).
 
 use crate::states::{Protected, enter};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use hamn_e2e::World;
-use hamn_e2e::wait::{ms, s};
+use hamn_e2e::wait::{in_time, ms, s, within};
 use hamn_provider::sandbox::address as at;
 use nix::sys::signal::Signal;
 use rand::RngExt;
@@ -47,7 +47,7 @@ fn a_hundred_random_instants() -> Result<()> {
         world.assert_no_traffic_outside(&format!("round {round}: {} and killed {} ms later", wanted.0, instant.as_millis()))?;
         let start = Instant::now();
         world.start_helper()?;
-        world.wait_for_exit(wanted.1, s(10))?;
+        world.wait_for_exit(wanted.1, s(30))?;
         back.push(start.elapsed());
     }
     for mut flooder in flooders {
@@ -56,12 +56,12 @@ fn a_hundred_random_instants() -> Result<()> {
     }
     world.assert_no_traffic_outside("110 kills")?;
     back.sort();
-    let p95 = back[back.len() * 95 / 100];
-    ensure!(p95 <= s(3), "back to the intent: p95 {} ms, worst {} ms", p95.as_millis(), back[back.len() - 1].as_millis());
+    let (p95, worst) = (back[back.len() * 95 / 100], back[back.len() - 1]);
     world.give_up()?;
     world.set("kill_switch", "off")?;
     world.wait_in_force()?;
-    world.control()
+    world.control()?;
+    within(&format!("back to the intent (p95; the worst took {} ms)", worst.as_millis()), p95, s(3))
 }
 
 /// KILL-02: SIGKILL in S2, S3, S4 and S1, S6: the rules stay, set P stays inside, the intent survives.

@@ -121,8 +121,8 @@ fn leak_03_all_probes_while_connected_ipv4_only() -> Result<()> {
     world.connect()?;
     assert_eq!(world.exit_address()?.as_deref(), Some("198.51.100.1"));
     let start = Instant::now();
-    assert_eq!(world.lab.exit_address(true, s(3))?, None);
-    ensure!(start.elapsed() < s(1), "IPv6 must be refused, not dropped: it took {} ms", start.elapsed().as_millis());
+    assert_eq!(world.lab.exit_address(true, s(10))?, None);
+    ensure!(start.elapsed() < s(5), "IPv6 must be refused, not dropped: it took {} ms", start.elapsed().as_millis());
     world.assert_no_leak("connected, IPv4 only")
 }
 

@@ -67,7 +67,7 @@ fn another_link_takes_over() -> Result<()> {
     let flooders = world.flood(s(4))?;
     world.lab.plug_in_wlan()?;
     world.lab.unplug()?;
-    let there = world.wait_for_exit(at::GATEWAY_V4, s(10))?;
+    let there = world.wait_for_exit(at::GATEWAY_V4, s(20))?;
     let both = hamn_e2e::probe::Salvo {
         devices: vec!["wlan0".into()],
         sources: vec![at::CLIENT_WLAN_V4, at::CLIENT_WLAN_V6],
@@ -76,7 +76,7 @@ fn another_link_takes_over() -> Result<()> {
     world.fire_salvo(&both)?;
     world.lab.plug_in()?;
     world.lab.unplug_wlan()?;
-    let back = world.wait_for_exit(at::GATEWAY_V4, s(10))?;
+    let back = world.wait_for_exit(at::GATEWAY_V4, s(20))?;
     for flooder in flooders {
         World::flooded(flooder)?;
     }
@@ -160,7 +160,7 @@ fn asleep_and_awake_elsewhere() -> Result<()> {
     world.lab.forget_translations()?;
     world.fire()?;
     world.signal_helper(Signal::SIGCONT)?;
-    let took = world.wait_for_exit(at::GATEWAY_V4, s(10))?;
+    let took = world.wait_for_exit(at::GATEWAY_V4, s(20))?;
     world.assert_nothing_outside("sleep")?;
     within("traffic again", took, GOAL)
 }

@@ -66,9 +66,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config =
         ServerConfig { version: env!("CARGO_PKG_VERSION").to_owned(), control_group: control_group(), limits: Limits::default() };
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(serve(bound, handles, config, async {
-        let _ = stopped.await;
-    }));
+    let mut first_word = handles.status.clone();
+    let serving = tokio::spawn(async move {
+        // Callers wait in the socket's queue until the machine has decided: before that nothing true can be said.
+        let _ = first_word.wait_for(|status| status.sequence > 0).await;
+        serve(bound, handles, config, async {
+            let _ = stopped.await;
+        })
+        .await;
+    });
     info!(socket = %socket.display(), provider = provider.is_some(), "the helper starts");
 
     let parts =

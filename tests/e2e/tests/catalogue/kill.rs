@@ -140,7 +140,7 @@ fn ipc_10_racing_callers_end_in_the_last_intent() -> Result<()> {
     }
     // The bucket of calls per second may be empty.
     hamn_e2e::wait::until("the last word is taken", s(5), || Ok(world.want("us").ok()))?;
-    world.wait_for_exit(at::GATEWAY_US_V4, s(10))?;
+    world.wait_for_exit(at::GATEWAY_US_V4, s(30))?;
     for mut flooder in flooders {
         flooder.kill()?;
         flooder.wait()?;

@@ -8,7 +8,6 @@ use crate::state::{Attempt, BlockReason, Generation, Timer};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-
 /// A fact or a wish.
 #[expect(clippy::large_enum_variant, reason = "one event is alive at a time; a box would only add an allocation")]
 #[derive(Clone, Debug, PartialEq)]
@@ -145,4 +144,3 @@ pub enum HostEvent {
     /// The tunnel interface was deleted, renamed or set down by somebody else.
     TunnelInterfaceLost,
 }
-

@@ -166,7 +166,12 @@ impl BlockReason {
     #[must_use]
     pub const fn retries(self) -> bool {
         match self {
-            Self::ApiUnreachable | Self::GatewaySilent | Self::TunnelDevice | Self::CannotProtect | Self::ClockWrong | Self::Internal => true,
+            Self::ApiUnreachable
+            | Self::GatewaySilent
+            | Self::TunnelDevice
+            | Self::CannotProtect
+            | Self::ClockWrong
+            | Self::Internal => true,
             Self::Offline
             | Self::NoProvider
             | Self::LoggedOut
@@ -242,7 +247,9 @@ impl BlockReason {
             Self::NoProfile => "List the profiles with `hamn profile list`.",
             Self::GatewaySilent => "Wait for the next try, or choose another server.",
             Self::TunnelDevice => "Check that /dev/net/tun exists; Hamn tries again by itself.",
-            Self::CannotProtect => "Check that `nft` is installed and that no other program holds the firewall; Hamn tries again by itself.",
+            Self::CannotProtect => {
+                "Check that `nft` is installed and that no other program holds the firewall; Hamn tries again by itself."
+            }
             Self::IntentUnreadable => "Run `hamn disconnect` to open the network, or `hamn connect`.",
             Self::ClockWrong => "Set the computer's clock; Hamn tries again by itself.",
             Self::Internal => "Look at the helper's log, and connect again.",

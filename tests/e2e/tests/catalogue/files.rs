@@ -59,7 +59,8 @@ fn fs_02_a_full_disk() -> Result<()> {
     // The file that says how to restore DNS cannot be written, so DNS is left alone: no tunnel, a reason, and no leak.
     let reason = until("the reason why there is no tunnel", s(15), || {
         let status = world.status()?;
-        let told = status["blocked"]["code"] == "cannot_protect" && status["protection"]["error"].to_string().contains("No space left");
+        let told =
+            status["blocked"]["code"] == "cannot_protect" && status["protection"]["error"].to_string().contains("No space left");
         Ok(told.then_some(status))
     });
     reason.with_context(|| world.helper_log_tail())?;

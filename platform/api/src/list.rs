@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Most bytes of a list.
-pub(crate) const MAX_LIST: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_LIST: usize = 8 * 1024 * 1024;
 /// Most bytes of a minisign signature file; a real one has about 350.
 pub(crate) const MAX_SIGNATURE: usize = 4 * 1024;
 /// Most API addresses that are taken from a list.

@@ -31,7 +31,11 @@ impl Run {
 }
 
 fn run_with(socket: &Path, arguments: &[&str], input: &str, prepare: impl FnOnce(&mut Command)) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hamn"));
+    run_program(Path::new(env!("CARGO_BIN_EXE_hamn")), socket, arguments, input, prepare)
+}
+
+fn run_program(program: &Path, socket: &Path, arguments: &[&str], input: &str, prepare: impl FnOnce(&mut Command)) -> Run {
+    let mut command = Command::new(program);
     command.args(arguments).env_clear().env("HAMN_SOCKET", socket).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     prepare(&mut command);
@@ -40,6 +44,13 @@ fn run_with(socket: &Path, arguments: &[&str], input: &str, prepare: impl FnOnce
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A directory that every user can enter: the build directory may lie in a closed home.
+fn open_directory() -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().prefix("hamn").tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    directory
 }
 
 /// Runs off the runtime's threads, so that the helper can answer.
@@ -270,8 +281,11 @@ fn without_a_helper_the_code_is_3_and_version_still_works() {
 async fn another_user_is_told_what_to_do() {
     let fake = Fake::start(Script::default());
     let socket = fake.socket.clone();
+    let directory = open_directory();
+    let program = directory.path().join("hamn");
+    std::fs::copy(env!("CARGO_BIN_EXE_hamn"), &program).unwrap();
     let run = tokio::task::spawn_blocking(move || {
-        run_with(&socket, &["status"], "", |command| {
+        run_program(&program, &socket, &["status"], "", |command| {
             command.uid(65534).gid(65534);
         })
     })
@@ -322,8 +336,7 @@ async fn a_profile_is_read_by_the_user_and_bounded() {
 #[test]
 fn restore_works_with_the_helper_dead_and_runs_only_a_trusted_program() {
     use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::Builder::new().prefix("hamn").tempdir_in("/var/tmp").unwrap();
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = open_directory();
     let own = directory.path().join("hamn");
     std::fs::copy(env!("CARGO_BIN_EXE_hamn"), &own).unwrap();
     let run = |user: u32| {

@@ -13,7 +13,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::api::LocalApi;
-use crate::binaries::binary;
+use crate::binaries::{binary, for_everyone};
 use crate::probe::{Fired, Salvo};
 use crate::provider::Provider;
 use crate::wait::{ms, s, until};
@@ -407,7 +407,7 @@ impl World {
     /// # Errors
     /// When the probe program has not been built.
     pub fn probe(&self, salvo: &Salvo) -> Result<HostCommand<'_>> {
-        Ok(self.lab.client.command(binary("hamn-probe")?).input(serde_json::to_vec(salvo)?))
+        Ok(self.lab.client.command(for_everyone("hamn-probe", self.lab.directory())?).input(serde_json::to_vec(salvo)?))
     }
 
     /// Fires a salvo as root and, where there is one, as nobody.
@@ -450,8 +450,8 @@ impl World {
         let flood_ms = u64::try_from(time.as_millis())?;
         let salvo = Salvo { targets, sources: vec![], devices: vec![], raw: false, flood_ms, flood_ports: ports.to_vec() };
         // Takes only the time that nobody else wants: the flood shall test the rules, not starve the helper.
-        let command =
-            self.lab.client.command("nice").args(["-n", "19"]).arg(binary("hamn-probe")?).input(serde_json::to_vec(&salvo)?);
+        let probe = for_everyone("hamn-probe", self.lab.directory())?;
+        let command = self.lab.client.command("nice").args(["-n", "19"]).arg(probe).input(serde_json::to_vec(&salvo)?);
         command
             .with(|command| {
                 command.stdout(std::process::Stdio::piped());

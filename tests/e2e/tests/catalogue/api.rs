@@ -110,7 +110,8 @@ fn hostile(name: &str, program: &str, tls: bool) -> Result<()> {
         ensure!(command == "account" || !output.status.success(), "{name}: {command} succeeded");
     }
     let grown = memory_kib(&world)?.saturating_sub(before);
-    ensure!(grown <= 16 * 1024, "{name}: the helper grew by {grown} KiB");
+    // The second tunnel's packet pools may take 26 MiB of it; what is read without bound takes far more.
+    ensure!(grown <= 48 * 1024, "{name}: the helper grew by {grown} KiB");
     child.kill()?;
     child.wait()?;
     provider(&mut world)?;

@@ -1,5 +1,8 @@
 //! What a ruleset does to one packet: first match decides. The model tests compare it with a plain reading of the guarantees.
 
+pub mod pf;
+pub mod wfp;
+
 use super::ruleset::{Action, Interface, Match, Purpose, Rule, Ruleset};
 use hamn_core::net::Transport;
 use ipnet::IpNet;
@@ -200,4 +203,12 @@ impl Packet {
 /// `IpNet::contains` for an address of either family.
 fn contains(net: &IpNet, address: IpAddr) -> bool {
     net.contains(&address)
+}
+
+/// No system takes a packet from a group address for the answer to what was sent there (RFC 1122 §3.2.1.3, RFC 4291 §2.7).
+const fn answers_can_come_from(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => !v6.is_multicast(),
+    }
 }

@@ -159,8 +159,19 @@ impl Client {
         }
     }
 
-    /// One call: token bucket, `Retry-After` of an earlier answer, addresses, transport.
     async fn send(&self, kind: &'static str, call: Call) -> Result<Answer, ApiError> {
+        let sent = self.send_where(kind, call, |_| true).await?;
+        sent.ok_or_else(|| ApiError::Unreachable("no address is known".to_owned()))
+    }
+
+    /// One call to an address that `fits`: token bucket, `Retry-After` of an earlier answer, addresses, transport. `None`
+    /// when the provider has addresses and none of them fits.
+    async fn send_where(
+        &self,
+        kind: &'static str,
+        call: Call,
+        fits: impl Fn(SocketAddr) -> bool,
+    ) -> Result<Option<Answer>, ApiError> {
         let now = Instant::now();
         if let Some(until) = lock(&self.resting).get(kind).filter(|until| **until > now) {
             return Err(ApiError::Throttled { retry_after_s: until.duration_since(now).as_secs().saturating_add(1) });
@@ -169,14 +180,19 @@ impl Client {
         if self.candidates().is_empty() {
             self.resolve_names().await;
         }
-        let result = self.transport.send(self.candidates(), &call).await;
+        let known = self.candidates();
+        let candidates: Vec<Candidate> = known.iter().filter(|candidate| fits(candidate.address)).cloned().collect();
+        if candidates.is_empty() && !known.is_empty() {
+            return Ok(None);
+        }
+        let result = self.transport.send(candidates, &call).await;
         if let Err(ApiError::Problem(problem)) = &result
             && let Some(seconds) = problem.retry_after_s
             && matches!(problem.status, 429 | 503)
         {
             lock(&self.resting).insert(kind, now + Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
         }
-        result
+        result.map(Some)
     }
 
     /// The server list: unchanged, fresh, or the last good one when no better can be had (then `problem` says why).
@@ -264,6 +280,15 @@ impl Client {
     /// Any transport error.
     pub async fn ip(&self) -> Result<IpAnswer, ApiError> {
         json(&self.send("ip", Call::get("/v1/ip", MAX_ANSWER)).await?)
+    }
+
+    /// How the provider sees a connection over IPv6, or over IPv4. `None` when it has no address of that family.
+    ///
+    /// # Errors
+    /// Any transport error.
+    pub async fn ip_over(&self, ipv6: bool) -> Result<Option<IpAnswer>, ApiError> {
+        let answer = self.send_where("ip", Call::get("/v1/ip", MAX_ANSWER), |address| address.is_ipv6() == ipv6).await?;
+        answer.as_ref().map(json).transpose()
     }
 
     /// A further check of every list whose signature is good, before it is taken or stored.

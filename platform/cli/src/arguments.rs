@@ -53,6 +53,16 @@ pub enum Command {
     Policy(Policy),
     /// Test whether anything can leave outside the tunnel, now. Ends with 9 when something can.
     Verify,
+    /// Find out how far a connection comes: link, DNS, provider, handshake, traffic.
+    Diagnose,
+    /// Show the newest lines of the helper's log, without addresses and secrets.
+    Log {
+        /// How many lines.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+        lines: u32,
+    },
+    /// Print a report for support, without addresses and secrets. Nothing is sent anywhere.
+    Report,
     /// Open the network again, even in lockdown and when the helper is dead. Needs root.
     RestoreNetwork(RestoreNetwork),
     /// Show the versions of this command and of the helper.
@@ -92,6 +102,8 @@ pub enum Devices {
         /// Id of the device, as `hamn devices list` shows it.
         id: String,
     },
+    /// Replace this computer's key now; a running tunnel takes the new one.
+    RotateKey,
 }
 
 /// `hamn connect`

@@ -77,6 +77,7 @@ pub async fn run(arguments: Arguments, session: &Session) -> Result<Exit, Proble
         Command::Reconnect(wait) => return leave_or_renew(Goal::Tunnel, wait, session).await,
         Command::Events(events) => return self::events(&events, session).await,
         Command::Verify => return verify(session).await,
+        Command::Diagnose | Command::Log { .. } | Command::Report => support(&arguments.command, session).await?,
         Command::Servers => session.print(&session.client().await?.servers().await?, show::servers)?,
         Command::Status => session.print(&session.client().await?.status().await?, |status| session.view.status(status))?,
         Command::Policy(Policy::Show) => {
@@ -101,6 +102,7 @@ async fn account(command: Command, session: &Session) -> Result<(), Problem> {
         Command::Login(login) => session.print(&client.login(&secret::login(&login)?).await?, show::account),
         Command::Logout => session.print(&client.logout().await?, show::account),
         Command::Devices(Devices::List) => session.print(&client.devices().await?, show::devices),
+        Command::Devices(Devices::RotateKey) => session.print(&client.rotate_key().await?, show::devices),
         Command::Devices(Devices::Remove { id }) => session.print(&client.remove_device(&id).await?, show::devices),
         Command::Account
         | Command::Servers
@@ -113,6 +115,9 @@ async fn account(command: Command, session: &Session) -> Result<(), Problem> {
         | Command::Settings(_)
         | Command::Policy(_)
         | Command::Verify
+        | Command::Diagnose
+        | Command::Log { .. }
+        | Command::Report
         | Command::RestoreNetwork(_)
         | Command::Version
         | Command::Completions { .. } => session.print(&client.account().await?, show::account),
@@ -126,6 +131,17 @@ async fn leave_or_renew(goal: Goal, wait: Wait, session: &Session) -> Result<Exi
         Goal::NoTunnel => client.disconnect().await?,
     };
     intent(&client, result, goal, wait, session).await
+}
+
+async fn support(command: &Command, session: &Session) -> Result<(), Problem> {
+    let client = session.client().await?;
+    if let Command::Log { lines } = command {
+        session.print(&client.log(*lines).await?, show::log)
+    } else if matches!(command, Command::Report) {
+        session.print(&client.report().await?, |report| show::lines(&report.text))
+    } else {
+        session.print(&client.diagnose().await?, |ladder| session.view.ladder(ladder))
+    }
 }
 
 async fn verify(session: &Session) -> Result<Exit, Problem> {

@@ -3,8 +3,8 @@
 use hamn_core::state::Phase;
 use hamn_core::status::{StateKind, Status, TunnelStatus};
 use hamn_ipc::wire::{
-    AccountInfo, CheckResult, DeviceList, EventKind, EventLine, PolicyView, ProfileList, RestoreOutput, ServerEntry,
-    ServerListing, SettingEntry, SettingsView, VerifyReport, VersionOutput,
+    AccountInfo, Check, CheckResult, DeviceList, EventKind, EventLine, Ladder, LogLine, LogView, PolicyView, ProfileList,
+    RestoreOutput, ServerEntry, ServerListing, SettingEntry, SettingsView, VerifyReport, VersionOutput,
 };
 use serde_json::Value;
 use std::fmt::Write;
@@ -109,6 +109,10 @@ impl View {
         }
         let addresses: Vec<String> = tunnel.addresses.iter().map(|net| net.addr().to_string()).collect();
         let _ = writeln!(text, "  Address:     {} on {}, MTU {}", addresses.join(", "), plain(&tunnel.interface), tunnel.mtu);
+        if !tunnel.exit_addresses.is_empty() {
+            let seen: Vec<String> = tunnel.exit_addresses.iter().map(ToString::to_string).collect();
+            let _ = writeln!(text, "  Seen as:     {}", seen.join(", "));
+        }
         let resolvers: Vec<String> = tunnel.resolvers.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  DNS:         {}", if resolvers.is_empty() { "none".to_owned() } else { resolvers.join(", ") });
         let _ = writeln!(text, "  Transfer:    {} received, {} sent", bytes(tunnel.rx_bytes), bytes(tunnel.tx_bytes));
@@ -129,10 +133,14 @@ impl View {
         }
     }
 
-    /// The self-test.
-    pub fn verify(self, report: &VerifyReport) -> String {
+    /// How far a connection comes.
+    pub fn ladder(self, ladder: &Ladder) -> String {
+        self.checks(&ladder.steps)
+    }
+
+    fn checks(self, checks: &[Check]) -> String {
         let mut text = String::new();
-        for check in &report.checks {
+        for check in checks {
             let (tone, word) = match check.result {
                 CheckResult::Pass => (Tone::Good, "pass   "),
                 CheckResult::Fail => (Tone::Bad, "FAIL   "),
@@ -141,6 +149,12 @@ impl View {
             };
             let _ = writeln!(text, "{}  {}: {}", self.tone(tone, word), plain(&check.title), plain(&check.reason));
         }
+        text
+    }
+
+    /// The self-test.
+    pub fn verify(self, report: &VerifyReport) -> String {
+        let text = self.checks(&report.checks);
         let failed =
             report.checks.iter().filter(|check| matches!(check.result, CheckResult::Fail | CheckResult::Unknown)).count();
         let last = if report.ok {
@@ -245,7 +259,8 @@ fn server_row(country: &str, city: &str, server: &ServerEntry) -> Vec<String> {
     let exits: Vec<&str> = server.exits.iter().map(|exit| exit.id.as_str()).collect();
     let exits = if exits.len() > 1 { format!("exits {}", exits.join(", ")) } else { String::new() };
     let state = if server.state == "online" { "" } else { &server.state };
-    [country, city, &server.id, &load, &exits, state].into_iter().map(plain).collect()
+    let latency = server.latency_ms.map_or_else(String::new, |ms| format!("{ms} ms"));
+    [country, city, &server.id, &load, &latency, &exits, state].into_iter().map(plain).collect()
 }
 
 /// The profiles.
@@ -336,6 +351,17 @@ pub fn plain(text: &str) -> String {
 
 fn plain_lines(text: &str) -> String {
     text.lines().map(|line| plain(&line.replace('\t', "    "))).collect::<Vec<_>>().join("\n")
+}
+
+/// Text of several lines, without what could play tricks on a terminal.
+pub fn lines(text: &str) -> String {
+    plain_lines(text) + "\n"
+}
+
+/// The log: wall clock in seconds since 1970, level, message.
+pub fn log(view: &LogView) -> String {
+    let row = |line: &LogLine| vec![line.at_unix_s.to_string(), line.level.clone(), plain(&line.message)];
+    columns(view.lines.iter().map(row).collect())
 }
 
 /// Rows in columns, two spaces apart.

@@ -88,7 +88,7 @@ async fn every_command_prints_json_that_fits_its_schema() {
     let fake = Fake::start(Script::default());
     let profile = profile_file(&fake, "[Interface]\n");
     let profile = profile.to_str().unwrap();
-    let commands: [(&str, &[&str]); 23] = [
+    let commands: [(&str, &[&str]); 27] = [
         ("version", &["version"]),
         ("status", &["status"]),
         ("login", &["login", "-"]),
@@ -102,6 +102,10 @@ async fn every_command_prints_json_that_fits_its_schema() {
         ("reconnect", &["reconnect", "--wait", "--timeout", "5"]),
         ("policy", &["policy", "show"]),
         ("verify", &["verify"]),
+        ("diagnose", &["diagnose"]),
+        ("log", &["log", "--lines", "3"]),
+        ("report", &["report"]),
+        ("devices", &["devices", "rotate-key"]),
         ("events", &["events", "--count", "1"]),
         ("disconnect", &["disconnect", "--wait"]),
         ("profile", &["profile", "import", profile, "--name", "home"]),
@@ -127,7 +131,7 @@ async fn every_command_prints_calm_text() {
     let fake = Fake::start(Script { locked: vec![SettingKey::KillSwitch], ..Script::default() });
     let profile = profile_file(&fake, "[Interface]\n");
     let profile = profile.to_str().unwrap();
-    let commands: [(&[&str], &str); 21] = [
+    let commands: [(&[&str], &str); 22] = [
         (&["version"], "helper 9.9.9 (API 1)"),
         (&["status"], "Disconnected\n  Traffic:     not restricted\n  Kill switch: while-connected\n"),
         (&["account"], "Not logged in.\n"),
@@ -137,12 +141,13 @@ async fn every_command_prints_calm_text() {
             "dev_1  laptop  linux  2026-11-20T21:00:00Z  this computer\ndev_2  laptop  linux  2026-11-20T21:00:00Z\n",
         ),
         (&["devices", "remove", "dev_2"], "dev_1"),
-        (&["servers"], "se  stockholm  vpn05  load 8 %  exits se, us\n"),
+        (&["servers"], "se  stockholm  vpn05  load 8 %  12 ms  exits se, us\n"),
         (&["connect", "stockholm"], "Connecting to city se-sto: blocking everything first\n"),
         (
             &["connect", "--wait"],
             "Connected to VPN05 - Stockholm, Stockholm (se)\n  Server:      198.51.100.1:51820/udp (gotatun)\n",
         ),
+        (&["status"], "  Seen as:     198.51.100.1\n"),
         (&["status"], "  Transfer:    1.3 MB received, 42.0 kB sent\n"),
         (&["events", "--count", "1"], "Connected to VPN05"),
         (&["policy", "show"], "Policy 3 is in force.\n  Everything that is not listed is dropped.\n"),

@@ -60,6 +60,8 @@ pub struct Managed {
     provider: Option<Rule<Vec<HttpsOrigin>>>,
     who_may_disconnect: Option<Rule<WhoMayDisconnect>>,
     profiles_allowed: Option<Rule<bool>>,
+    /// Who manages the computer, for people.
+    organisation: Option<String>,
     /// Keys that this version does not know, as they may be shown.
     unknown: Vec<String>,
 }
@@ -211,7 +213,7 @@ pub fn load(files: &[(String, Option<Vec<u8>>)]) -> (Managed, Vec<String>) {
 pub fn merge(policies: Vec<Managed>) -> Managed {
     policies.into_iter().fold(Managed::default(), |all, next| {
         let Managed { lock_everything, lockdown, always_on, kill_switch, auto_connect, allow_lan, dns, ipv6, .. } = next;
-        let Managed { destination, provider, who_may_disconnect, profiles_allowed, unknown, .. } = next;
+        let Managed { destination, provider, who_may_disconnect, profiles_allowed, organisation, unknown, .. } = next;
         Managed {
             lock_everything: all.lock_everything || lock_everything,
             lockdown: stronger(all.lockdown, lockdown),
@@ -225,6 +227,7 @@ pub fn merge(policies: Vec<Managed>) -> Managed {
             provider: stronger(all.provider, provider),
             who_may_disconnect: stronger(all.who_may_disconnect, who_may_disconnect),
             profiles_allowed: stronger(all.profiles_allowed, profiles_allowed),
+            organisation: organisation.or(all.organisation),
             unknown: all.unknown.into_iter().chain(unknown).take(100).collect(),
         }
     })
@@ -252,6 +255,12 @@ impl Managed {
             profiles_allowed: locked(false),
             ..Self::default()
         }
+    }
+
+    /// Who manages the computer, for people; nothing is decided by it.
+    #[must_use]
+    pub fn organisation(&self) -> Option<&str> {
+        self.organisation.as_deref()
     }
 
     /// Keys that this version does not know: worth a warning.
@@ -344,7 +353,7 @@ impl Managed {
     }
 
     fn read(&mut self, key: &str, value: Value) -> Result<(), ManagedError> {
-        const KEYS: [&str; 11] = [
+        const KEYS: [&str; 12] = [
             "lockdown",
             "kill_switch",
             "auto_connect",
@@ -356,6 +365,7 @@ impl Managed {
             "provider",
             "who_may_disconnect",
             "profiles_allowed",
+            "organisation",
         ];
         if !KEYS.contains(&key) {
             if self.unknown.len() < 100 {
@@ -378,12 +388,22 @@ impl Managed {
                 let value = text.parse().map_err(|error: crate::text::BadText| ManagedError::invalid(key, error.to_string()))?;
                 self.destination = Some(Rule { value, locked });
             }
+            "organisation" => self.organisation = Some(organisation(key, value)?),
             "provider" => self.provider = Some(Rule { value: provider(key, value)?, locked }),
             "who_may_disconnect" => self.who_may_disconnect = Some(Rule { value: typed(key, value)?, locked }),
             _ => self.profiles_allowed = Some(Rule { value: typed(key, value)?, locked }),
         }
         Ok(())
     }
+}
+
+/// Shown to people, so it is one short line.
+fn organisation(key: &str, value: Value) -> Result<String, ManagedError> {
+    let name: String = typed(key, value)?;
+    if name.trim().is_empty() || name.chars().count() > 80 || name.chars().any(crate::text::is_deceptive) {
+        return Err(ManagedError::invalid(key, "a name of 1 to 80 characters on one line"));
+    }
+    Ok(name)
 }
 
 fn typed<T: DeserializeOwned>(key: &str, value: Value) -> Result<T, ManagedError> {

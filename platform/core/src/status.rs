@@ -53,6 +53,9 @@ pub struct Status {
     pub provider: ProviderStatus,
     /// Things worth knowing that do not change the state.
     pub warnings: Vec<Warning>,
+    /// Who manages this computer, when the administrator's policy names an organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
 }
 
 /// Why there is no tunnel and what to do.
@@ -107,6 +110,12 @@ pub struct TunnelStatus {
     pub connected_since_unix_s: Option<i64>,
     /// Nothing is received at the moment; the tunnel is trying.
     pub stalled: bool,
+    /// What the world sees, as the provider says; empty until it is known, and when nobody can say.
+    #[serde(default)]
+    pub exit_addresses: Vec<IpAddr>,
+    /// The gateway let this computer in without checking the account (row O23).
+    #[serde(default)]
+    pub provisional: bool,
 }
 
 /// The firewall, routes and DNS.

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use hamn_core::status::{Status, Warning};
-use hamn_ipc::wire::{EventKind, EventLine};
+use hamn_ipc::wire::{EventKind, EventLine, WARNING_CODES};
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
@@ -38,6 +38,7 @@ impl Announcer {
 
     /// Remembers a warning (one of each code) and sends it as an event.
     pub fn warn(&mut self, code: &'static str, message: String) {
+        debug_assert!(WARNING_CODES.contains(&code), "{code} is not published");
         self.warnings.retain(|warning| warning.code != code);
         if self.warnings.len() >= MAX_WARNINGS {
             self.warnings.remove(0);

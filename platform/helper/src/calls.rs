@@ -1,10 +1,10 @@
 //! Answers the local API's calls. The server has checked that the caller may ask; here the request meets the facts.
 
-use crate::provider::{Provider, says_no_such_device};
+use crate::account::{account, devices, log_in, remove_device, rotate_key};
+use crate::provider::Provider;
 use crate::service::{Report, Service};
 use crate::store::Store;
-use crate::{clock, prepare, verify, views};
-use hamn_api::{ApiError, Credentials, Token};
+use crate::{clock, ladder, prepare, support, verify, views};
 use hamn_core::event::{Command, Event};
 use hamn_core::location::{Destination, Target};
 use hamn_core::managed::{Effective, WhoMayDisconnect};
@@ -12,7 +12,7 @@ use hamn_core::policy::NetworkPolicy;
 use hamn_core::profile::{self, ProfileName};
 use hamn_core::server::{self, Preferences};
 use hamn_core::settings::{KillSwitch, Settings};
-use hamn_core::state::{BlockReason, State};
+use hamn_core::state::State;
 use hamn_ipc::call::Caller;
 use hamn_ipc::wire::{IntentResult, PolicyView, SettingKey, SettingsView};
 use hamn_ipc::{Call, Problem, ProblemCode, Request, Response, wire};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-type Answer = Result<Response, Problem>;
+pub(crate) type Answer = Result<Response, Problem>;
 type Reply = oneshot::Sender<Answer>;
 
 /// A call that waits for policy and tunnel is answered with what there is after this long.
@@ -94,6 +94,10 @@ impl Service {
                 Err(problem) => send(reply, Err(problem)),
             },
             Request::Verify => self.test_itself(&caller, reply),
+            Request::Diagnose => self.climb(&caller, reply),
+            Request::Log { lines } => send(reply, Ok(Response::Log(wire::LogView { lines: self.log.newest(lines) }))),
+            Request::Report => self.report_for_support(&caller, reply),
+            Request::RotateKey => self.ask_provider(&caller, reply, rotate_key),
             Request::Login(login) => self.ask_provider(&caller, reply, |provider, reports| log_in(provider, reports, login)),
             Request::Logout => self.log_out(&caller, reply).await,
             Request::Account => self.ask_provider(&caller, reply, |provider, _| account(provider)),
@@ -116,6 +120,29 @@ impl Service {
         self.in_background(caller, reply, async move {
             let _turn = turn.acquire_owned().await;
             Ok(Response::Verify(remaining.finish().await))
+        });
+    }
+
+    fn climb(&self, caller: &Caller, reply: Reply) {
+        let (climb, turn) = (ladder::begin(self), Arc::clone(&self.self_test));
+        self.in_background(caller, reply, async move {
+            let _turn = turn.acquire_owned().await;
+            Ok(Response::Ladder(climb.finish().await))
+        });
+    }
+
+    fn report_for_support(&mut self, caller: &Caller, reply: Reply) {
+        let material = support::Material {
+            status: self.status(),
+            settings: self.settings_now(),
+            policy: self.policy_now(),
+            facts: self.facts().clone(),
+            now_unix_s: clock::now().unix_s,
+            log: self.log.newest(wire::LOG_LINES),
+        };
+        self.in_background(caller, reply, async move {
+            let written = tokio::task::spawn_blocking(move || support::report(&material)).await;
+            written.map(Response::Report).map_err(|_| Problem::new(ProblemCode::Internal))
         });
     }
 
@@ -256,7 +283,12 @@ impl Service {
     }
 
     fn settings_view(&self) -> Response {
-        Response::Settings(Box::new(SettingsView::new(self.machine.settings(), &self.locked())))
+        Response::Settings(Box::new(self.settings_now()))
+    }
+
+    fn settings_now(&self) -> SettingsView {
+        let managed_by = self.managed.organisation().map(str::to_owned);
+        SettingsView { managed_by, ..SettingsView::new(self.machine.settings(), &self.locked()) }
     }
 
     /// Back to where the administrator lets users start.
@@ -336,27 +368,32 @@ impl Service {
     // ---- views -----------------------------------------------------------------------------------------------------
 
     fn list_servers(&self, caller: &Caller, reply: Reply) {
-        let Some(in_use) = self.provider.as_ref().and_then(|provider| provider.list()) else {
+        let listed = self.provider.as_ref().and_then(|provider| Some((provider.list()?, provider.quality_and_failed().0)));
+        let Some((in_use, quality)) = listed else {
             return send(reply, Ok(Response::Servers(wire::ServerListing::default())));
         };
         // A long list takes milliseconds to write out.
         self.in_background(caller, reply, async move {
-            let listing = tokio::task::spawn_blocking(move || views::listing(&in_use, clock::now())).await;
+            let listing = tokio::task::spawn_blocking(move || views::listing(&in_use, &quality, clock::now())).await;
             listing.map(Response::Servers).map_err(|_| Problem::new(ProblemCode::Internal))
         });
     }
 
     fn policy_view(&self) -> Answer {
+        Ok(Response::Policy(Box::new(self.policy_now())))
+    }
+
+    fn policy_now(&self) -> PolicyView {
         let policy = self.machine.policy().cloned().unwrap_or(NetworkPolicy::Open);
         let description = hamn_network::describe(&policy);
-        Ok(Response::Policy(Box::new(PolicyView {
+        PolicyView {
             words: description.words,
             native: description.native,
             policy,
             generation: self.machine.generation(),
             in_force: self.machine.in_force(),
             error: self.machine.apply_error().map(str::to_owned),
-        })))
+        }
     }
 
     /// A tunnel of the provider's ends with the session, so who may not end the tunnel may not log out either.
@@ -424,97 +461,6 @@ async fn list_imported(store: Store, name: String, notes: Vec<String>) -> Answer
     Ok(Response::Profiles(wire::ProfileList { profiles }))
 }
 
-async fn log_in(provider: Arc<Provider>, reports: mpsc::Sender<Report>, login: wire::LoginRequest) -> Answer {
-    let secret = |secret: &wire::Secret| Token::new(secret.reveal().to_owned());
-    let credentials = Credentials {
-        account: secret(&login.account),
-        password: login.password.as_ref().map(secret),
-        otp: login.otp.as_ref().map(secret),
-    };
-    let result = provider.login(&credentials).await;
-    let _ = reports.send(Report::Event(Event::ApiAddresses(provider.endpoints()))).await;
-    match result {
-        Ok(true) => drop(reports.send(Report::DeviceChanged).await),
-        Ok(false) => drop(reports.send(Report::Event(Event::CredentialsChanged)).await),
-        Err(error) => return Err(api_problem(&error)),
-    }
-    account(provider).await
-}
-
-async fn account(provider: Arc<Provider>) -> Answer {
-    if !provider.logged_in() {
-        return Ok(Response::Account(wire::AccountInfo::default()));
-    }
-    let account = provider.client.account().await.map_err(|error| api_problem(&error))?;
-    let device = provider.stored_device().ok().flatten().map(|device| device.id);
-    Ok(Response::Account(wire::AccountInfo {
-        logged_in: true,
-        id: Some(account.id),
-        status: Some(account.status),
-        paid_until: account.paid_until,
-        device_limit: Some(account.device_limit),
-        addons: account.addons,
-        device,
-    }))
-}
-
-async fn devices(provider: Arc<Provider>) -> Answer {
-    if !provider.logged_in() {
-        return Err(Problem::new(ProblemCode::LoggedOut));
-    }
-    let own = provider.stored_device().ok().flatten().map(|device| device.id);
-    let devices = provider.client.devices().await.map_err(|error| api_problem(&error))?;
-    let limit = provider.client.account().await.ok().map(|account| account.device_limit);
-    let entry = |device: hamn_api::Device| wire::DeviceEntry {
-        current: own.as_deref() == Some(device.id.as_str()),
-        id: device.id,
-        name: device.name,
-        platform: None,
-        created_at: Some(device.created_at),
-    };
-    Ok(Response::Devices(wire::DeviceList { limit, devices: devices.into_iter().map(entry).collect() }))
-}
-
-async fn remove_device(provider: Arc<Provider>, reports: mpsc::Sender<Report>, id: String) -> Answer {
-    let removed = provider.remove_device(&id).await;
-    let own = matches!(removed, Ok(true));
-    // Room for this computer, or the end of its own device.
-    let _ = reports.send(if own { Report::DeviceChanged } else { Report::Event(Event::CredentialsChanged) }).await;
-    match removed {
-        Ok(_) => devices(provider).await,
-        Err(error) if says_no_such_device(&error) => {
-            Err(Problem::with_detail(ProblemCode::NotFound, "The account has no such device."))
-        }
-        Err(error) => Err(api_problem(&error)),
-    }
-}
-
-/// The same code in API, CLI and window: the provider's errors become the reasons that a blocked state has.
-fn api_problem(error: &ApiError) -> Problem {
-    let unreachable = error.block_reason() == BlockReason::ApiUnreachable;
-    let code = match error {
-        ApiError::Throttled { .. } => ProblemCode::TooManyRequests,
-        ApiError::Problem(problem) if unreachable && problem.status == 404 => ProblemCode::NotFound,
-        ApiError::Problem(problem) if unreachable && problem.status == 429 => ProblemCode::TooManyRequests,
-        ApiError::Problem(_) if unreachable => ProblemCode::ProviderError,
-        ApiError::Status(_) | ApiError::NotJson | ApiError::TooBig | ApiError::Broken | ApiError::Redirect(_) => {
-            ProblemCode::ProviderError
-        }
-        ApiError::Config(_)
-        | ApiError::Unreachable(_)
-        | ApiError::Timeout
-        | ApiError::Tls { .. }
-        | ApiError::Compressed
-        | ApiError::BadSignature
-        | ApiError::BadList(_)
-        | ApiError::Rollback { .. }
-        | ApiError::Problem(_)
-        | ApiError::NotLoggedIn
-        | ApiError::Storage(_) => ProblemCode::from(error.block_reason()),
-    };
-    Problem::with_detail(code, error.to_string())
-}
-
 fn internal(error: &anyhow::Error) -> Problem {
     Problem::with_detail(ProblemCode::Internal, format!("{error:#}"))
 }
@@ -538,6 +484,10 @@ const fn request_name(request: &Request) -> &'static str {
         Request::ResetSettings { .. } => "reset_settings",
         Request::Policy => "policy",
         Request::Verify => "verify",
+        Request::Log { .. } => "log",
+        Request::Diagnose => "diagnose",
+        Request::Report => "report",
+        Request::RotateKey => "rotate_key",
         Request::RestoreNetwork => "restore_network",
     }
 }

@@ -3,6 +3,7 @@
 //! It never runs a program, opens a path or takes an address that a caller named; callers state intents.
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod administrator;
 mod announce;
 pub mod arguments;
@@ -11,15 +12,20 @@ pub mod clock;
 mod device;
 pub mod early_boot;
 mod enforcer;
+mod exits;
+mod ladder;
+pub mod log_ring;
 pub mod logging;
 mod notify;
 mod prepare;
 pub mod probe;
 mod provider;
+pub mod redact;
 pub mod run;
 pub mod service;
 mod signals;
 pub mod store;
+mod support;
 mod timers;
 mod verify;
 mod views;

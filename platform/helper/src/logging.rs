@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 /// Our own crates: their messages are written with G14 in mind.
-const OWN: [&str; 6] = ["hamn_helper", "hamn_core", "hamn_network", "hamn_tunnel", "hamn_api", "hamn_ipc"];
+pub(crate) const OWN: [&str; 6] = ["hamn_helper", "hamn_core", "hamn_network", "hamn_tunnel", "hamn_api", "hamn_ipc"];
 
 /// The filter for a level that the administrator asks for (`HAMN_LOG`: error, warn, info, debug or trace; anything else
 /// means info). It holds for our own crates: what others say in detail may quote a key or a token, so they only warn.

@@ -2,9 +2,13 @@
 
 use clap::Parser;
 use hamn_helper::arguments::Arguments;
-use hamn_helper::{early_boot, logging, run};
+use hamn_helper::log_ring::LogRing;
+use hamn_helper::{early_boot, log_ring, logging, run};
 use std::process::ExitCode;
 use std::time::Duration;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Threads beside the event loop's: one, so that all parts of a tunnel take turns.
 const WORKERS: usize = 1;
@@ -14,9 +18,11 @@ fn main() -> ExitCode {
     // Whatever umask the service manager or an administrator left, our files are for us alone (G14).
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let filter = logging::filter(std::env::var("HAMN_LOG").ok().as_deref());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = LogRing::default();
+    let written = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
+    tracing_subscriber::registry().with(written).with(log.clone().with_filter(log_ring::filter())).init();
     keep_memory_private();
-    let result = run_to_the_end(arguments);
+    let result = run_to_the_end(arguments, log);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,7 +42,7 @@ fn keep_memory_private() {
     }
 }
 
-fn run_to_the_end(arguments: Arguments) -> anyhow::Result<()> {
+fn run_to_the_end(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
     // The event loop has this thread for itself: what tunnel, provider or disk do never keeps it from deciding.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let result = runtime.block_on(async {
@@ -45,7 +51,7 @@ fn run_to_the_end(arguments: Arguments) -> anyhow::Result<()> {
         } else if arguments.early_boot {
             early_boot::run(&arguments).await.map(|done| tracing::info!("{done}"))
         } else {
-            run::run(arguments).await
+            run::run(arguments, log).await
         }
     });
     // A lookup or a disk that hangs does not hold up the end.

@@ -220,12 +220,15 @@ impl Provider {
     }
 
     /// What a tunnel said about a server. The files are written later: a slow disk delays no connection.
-    pub(crate) fn learn(&self, server: &str, event: &TunnelEvent) {
+    pub(crate) fn learn(&self, server: &str, event: &TunnelEvent, round_trip_ms: Option<u32>) {
         let now = clock::now().unix_s;
         let mut memory = self.memory();
         let verified = match event {
             TunnelEvent::Verified => {
                 memory.quality.succeeded(server, 0, now);
+                if let Some(round_trip_ms) = round_trip_ms {
+                    memory.quality.answered_after(server, round_trip_ms, now);
+                }
                 memory.failed.clear();
                 true
             }

@@ -3,6 +3,7 @@
 use crate::administrator;
 use crate::announce::Announcer;
 use crate::arguments::Arguments;
+use crate::log_ring::LogRing;
 use crate::provider::Provider;
 use crate::service::{Inputs, Parts, Service};
 use crate::store::{Found, Store, directory};
@@ -12,7 +13,7 @@ use hamn_core::machine::Machine;
 use hamn_core::managed::{Effective, Managed};
 use hamn_core::settings::Settings;
 use hamn_ipc::call::{CALL_QUEUE, EVENT_QUEUE};
-use hamn_ipc::server::{BoundSocket, Limits, ServerConfig, control_group, serve};
+use hamn_ipc::server::{BoundSocket, ServerConfig, serve};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -28,7 +29,7 @@ const HOST_QUEUE: usize = 64;
 /// # Errors
 /// When a directory cannot be trusted, the network side cannot be opened or the socket cannot be bound: the kernel's rules
 /// stay as they are.
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
     directory::readable(&arguments.runtime_dir)?;
     let store = Store::open(&arguments.state_dir)?.with_runtime_dir(&arguments.runtime_dir);
     let (managed, policy_notes) = administrator::policy(&arguments.policy_dir);
@@ -63,8 +64,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let handles = hamn_ipc::ServerHandles { calls: calls_tx, status: status_rx, events: events_tx };
     let socket = arguments.runtime_dir.join("helper.sock");
     let bound = BoundSocket::bind(&socket).with_context(|| format!("bind {}", socket.display()))?;
-    let config =
-        ServerConfig { version: env!("CARGO_PKG_VERSION").to_owned(), control_group: control_group(), limits: Limits::default() };
+    let config = ServerConfig::new(env!("CARGO_PKG_VERSION"));
     let (stop, stopped) = oneshot::channel::<()>();
     let mut first_word = handles.status.clone();
     let serving = tokio::spawn(async move {
@@ -77,8 +77,18 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     });
     info!(socket = %socket.display(), provider = provider.is_some(), "the helper starts");
 
-    let parts =
-        Parts { machine, store, network, provider, managed, user_settings: settings, announcer, reports: reports_tx, mark_api };
+    let parts = Parts {
+        machine,
+        store,
+        network,
+        provider,
+        managed,
+        user_settings: settings,
+        announcer,
+        reports: reports_tx,
+        mark_api,
+        log,
+    };
     let inputs = Inputs { calls, reports, host };
     let result = Service::new(parts).run(target, inputs).await;
     // Readers get the last line before their connections are closed.

@@ -5,6 +5,8 @@ use crate::announce::Announcer;
 use crate::calls::Waiting;
 use crate::device::Rotation;
 use crate::enforcer::Enforcer;
+use crate::exits::Exits;
+use crate::log_ring::LogRing;
 use crate::logging::Quiet;
 use crate::provider::Provider;
 use crate::store::Store;
@@ -24,6 +26,7 @@ use hamn_ipc::Call;
 use hamn_network::Network;
 use hamn_tunnel::{Tunnel, TunnelError};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -71,6 +74,8 @@ pub enum Report {
     KeyRotated(hamn_core::key::SecretKey),
     /// The device is another one, or was removed: a tunnel of the old one is over.
     DeviceChanged,
+    /// The provider sees this attempt's tunnel come out at this address.
+    ExitSeen(Attempt, IpAddr),
 }
 
 /// The running tunnel.
@@ -99,6 +104,10 @@ pub struct Service {
     pub(crate) background: [Arc<Semaphore>; 2],
     /// One self-test at a time.
     pub(crate) self_test: Arc<Semaphore>,
+    /// The newest lines of the log.
+    pub(crate) log: LogRing,
+    /// What the provider sees of the tunnel of this attempt.
+    pub(crate) exits: Option<Exits>,
     facts: HostFacts,
     /// API sockets carry the mark: true except while the connected policy is in force.
     mark_api: Arc<AtomicBool>,
@@ -131,6 +140,8 @@ pub struct Parts {
     pub reports: mpsc::Sender<Report>,
     /// Shared with the API client's sockets.
     pub mark_api: Arc<AtomicBool>,
+    /// What the log's layer fills.
+    pub log: LogRing,
 }
 
 /// What the loop listens to.
@@ -147,7 +158,7 @@ impl Service {
     /// Composes the helper. Needs a runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { machine, store, network, provider, managed, user_settings, announcer, reports, mark_api } = parts;
+        let Parts { machine, store, network, provider, managed, user_settings, announcer, reports, mark_api, log } = parts;
         let facts = network.facts();
         Self {
             machine,
@@ -163,6 +174,8 @@ impl Service {
             waiting: Waiting::default(),
             background: [Arc::new(Semaphore::new(BACKGROUND_CALLS)), Arc::new(Semaphore::new(BACKGROUND_CALLS))],
             self_test: Arc::new(Semaphore::new(1)),
+            log,
+            exits: None,
             facts,
             mark_api,
             timers: Timers::default(),
@@ -357,6 +370,7 @@ impl Service {
     /// Stops the tunnel beside the loop; false when there is none.
     fn stop_tunnel(&mut self, attempt: Attempt) -> bool {
         let Some(running) = self.running.take_if(|running| running.attempt == attempt) else { return false };
+        self.exits = None;
         self.stopping = Some(attempt);
         let reports = self.reports.clone();
         tokio::spawn(async move {
@@ -439,15 +453,18 @@ impl Service {
                 self.dispatch(Event::PolicyApplied { generation, result }).await;
                 if !was_connected && self.is_connected() {
                     self.upkeep();
+                    self.look_at_exit();
                 }
             }
+            Report::ExitSeen(attempt, address) => self.exit_seen(attempt, address),
             Report::Tunnel(attempt, event) => {
                 info!(attempt = attempt.0, ?event, "tunnel");
                 let server = self.server_being_tried(attempt);
                 self.dispatch(Event::Tunnel { attempt, event: event.clone() }).await;
                 // Past quality of servers is remembered for the next choice.
                 if let (Some(provider), Some(server)) = (&self.provider, server) {
-                    provider.learn(&server, &event);
+                    let round_trip_ms = self.running.as_ref().and_then(|running| running.tunnel.stats().round_trip_ms);
+                    provider.learn(&server, &event, round_trip_ms);
                 }
             }
             Report::KeyRotated(key) => {
@@ -463,6 +480,11 @@ impl Service {
                 self.dispatch(event).await;
             }
         }
+    }
+
+    /// What is known of the network outside.
+    pub(crate) const fn facts(&self) -> &HostFacts {
+        &self.facts
     }
 
     fn is_connected(&self) -> bool {

@@ -4,7 +4,7 @@ use crate::clock;
 use crate::provider::ListInUse;
 use crate::service::Service;
 use hamn_core::profile::Profile;
-use hamn_core::server::{Datacenter, Loads, Server, ServerState};
+use hamn_core::server::{Datacenter, Loads, Quality, Server, ServerState};
 use hamn_core::status::{ProviderStatus, Status};
 use hamn_core::time::Now;
 use hamn_ipc::wire::{CityEntry, CountryEntry, ExitEntry, ProfileEntry, ServerEntry, ServerListing};
@@ -17,6 +17,7 @@ impl Service {
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
         status.sequence = self.announcer.sequence();
         status.warnings = self.announcer.warnings().to_vec();
+        status.managed_by = self.managed.organisation().map(str::to_owned);
         status.protection.tampered = self.tampered;
         status.protection.dns_backend = self.enforcer.dns_backend().map(str::to_owned);
         if let Some(tunnel) = &mut status.tunnel
@@ -28,6 +29,7 @@ impl Service {
             tunnel.last_handshake_s = stats.last_handshake_age_ms.map(|age| age / 1000);
             stats.engine.clone_into(&mut tunnel.engine);
             tunnel.endpoint = Some(stats.endpoint);
+            tunnel.exit_addresses = self.exits.as_ref().map(|exits| exits.of(running.attempt).to_vec()).unwrap_or_default();
         }
         if let Some(provider) = &self.provider {
             let list = provider.list();
@@ -49,11 +51,11 @@ impl Service {
 }
 
 /// Countries, their cities, their servers.
-pub(crate) fn listing(in_use: &ListInUse, now: Now) -> ServerListing {
+pub(crate) fn listing(in_use: &ListInUse, quality: &Quality, now: Now) -> ServerListing {
     let (list, loads) = (&in_use.list, in_use.loads(now));
     let mut servers: BTreeMap<&str, Vec<ServerEntry>> = BTreeMap::new();
     for server in &list.servers {
-        servers.entry(server.datacenter.as_str()).or_default().push(server_entry(&loads, server));
+        servers.entry(server.datacenter.as_str()).or_default().push(server_entry(&loads, quality, server));
     }
     let mut countries: BTreeMap<String, CountryEntry> = BTreeMap::new();
     for datacenter in list.datacenters.values() {
@@ -93,7 +95,7 @@ fn city_entry(datacenter: &Datacenter, mut servers: Vec<ServerEntry>) -> CityEnt
     }
 }
 
-fn server_entry(loads: &Loads, server: &Server) -> ServerEntry {
+fn server_entry(loads: &Loads, quality: &Quality, server: &Server) -> ServerEntry {
     ServerEntry {
         id: server.id.to_string(),
         name: server.name.to_string(),
@@ -106,6 +108,7 @@ fn server_entry(loads: &Loads, server: &Server) -> ServerEntry {
             .iter()
             .map(|exit| ExitEntry { id: exit.id.to_string(), country: exit.country.to_string(), default: exit.default })
             .collect(),
+        latency_ms: quality.get(server.id.as_str()).and_then(|record| record.round_trip_ms),
     }
 }
 

@@ -76,6 +76,17 @@ pub enum Request {
     Policy,
     /// Run the live self-test.
     Verify,
+    /// The newest lines of the log.
+    Log {
+        /// How many (1 to `wire::LOG_LINES`).
+        lines: u32,
+    },
+    /// Find out how far a connection comes.
+    Diagnose,
+    /// A report for support.
+    Report,
+    /// Replace this computer's key now.
+    RotateKey,
     /// Give up the intent and open the network even in lockdown; the kill-switch mode `always` becomes `while_connected`.
     RestoreNetwork,
 }
@@ -89,7 +100,7 @@ pub enum Response {
     Servers(wire::ServerListing),
     /// To `Login`, `Logout`, `Account`.
     Account(wire::AccountInfo),
-    /// To `Devices`, `RemoveDevice`.
+    /// To `Devices`, `RemoveDevice`, `RotateKey`.
     Devices(wire::DeviceList),
     /// To `Profiles`, `ImportProfile`, `RemoveProfile`.
     Profiles(wire::ProfileList),
@@ -99,6 +110,12 @@ pub enum Response {
     Policy(Box<wire::PolicyView>),
     /// To `Verify`.
     Verify(wire::VerifyReport),
+    /// To `Log`.
+    Log(wire::LogView),
+    /// To `Diagnose`.
+    Ladder(wire::Ladder),
+    /// To `Report`.
+    Report(wire::Report),
 }
 
 /// One authorised request and where its answer goes.

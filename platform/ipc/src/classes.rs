@@ -7,6 +7,9 @@
 //! | control   | the same as *view*                                             |
 //! | configure | uid 0 (harmless settings: the same as *view*)                  |
 //! | administer| uid 0                                                          |
+//!
+//! What only uid 0 may do is also granted to a user at a local seat when polkit says yes: an administrator's password was
+//! given, or the administrator's rules say so. Polkit is asked for one call at a time and anything but its yes is a no.
 
 use crate::call::Caller;
 use crate::problem::{Problem, ProblemCode};
@@ -74,13 +77,21 @@ pub enum Operation {
     Policy,
     /// The live self-test.
     Verify,
+    /// The newest lines of the log.
+    Log,
+    /// How far a connection comes.
+    Diagnose,
+    /// A report for support.
+    Report,
+    /// Replace this computer's key.
+    RotateKey,
     /// Open the network even in lockdown.
     RestoreNetwork,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Public,
         Self::Version,
         Self::OpenApi,
@@ -103,6 +114,10 @@ impl Operation {
         Self::ResetSettings,
         Self::Policy,
         Self::Verify,
+        Self::Log,
+        Self::Diagnose,
+        Self::Report,
+        Self::RotateKey,
         Self::RestoreNetwork,
     ];
 
@@ -118,14 +133,18 @@ impl Operation {
             | Self::Devices
             | Self::Profiles
             | Self::Settings
-            | Self::Policy => Class::View,
+            | Self::Policy
+            | Self::Log
+            | Self::Report => Class::View,
             Self::Connect
             | Self::Disconnect
             | Self::Reconnect
             | Self::Login
             | Self::Logout
             | Self::RemoveDevice
-            | Self::Verify => Class::Control,
+            | Self::Verify
+            | Self::Diagnose
+            | Self::RotateKey => Class::Control,
             Self::ChangeSettings | Self::ResetSettings => Class::Configure,
             Self::ImportProfile | Self::RemoveProfile | Self::RestoreNetwork => Class::Administer,
         }
@@ -139,6 +158,31 @@ pub struct Access {
     pub control_group: Option<u32>,
     /// The caller sits at a local seat at this moment (asked of logind for each call).
     pub at_local_seat: bool,
+    /// What polkit has just allowed this caller for this call.
+    pub polkit: Option<Action>,
+}
+
+/// What polkit is asked; the texts that people see are in `org.hamn.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Change settings that need uid 0.
+    Configure,
+    /// Everything of the class *administer*.
+    Administer,
+}
+
+impl Action {
+    /// Both actions.
+    pub const ALL: [Self; 2] = [Self::Configure, Self::Administer];
+
+    /// The id in `org.hamn.policy`.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Configure => "org.hamn.configure",
+            Self::Administer => "org.hamn.administer",
+        }
+    }
 }
 
 /// What Linux shows for a user that has no number in our user namespace (`/proc/sys/kernel/overflowuid`).
@@ -152,7 +196,7 @@ pub fn authorise(caller: &Caller, class: Class, access: &Access) -> Result<(), P
     let allowed = match class {
         Class::Public => caller.uid != u32::MAX,
         Class::View | Class::Control | Class::Configure => may_control(caller, access),
-        Class::Administer => caller.uid == 0,
+        Class::Administer => caller.uid == 0 || granted(caller, access, Action::Administer),
     };
     if allowed { Ok(()) } else { Err(Problem::new(ProblemCode::NotAllowed)) }
 }
@@ -161,14 +205,35 @@ pub fn authorise(caller: &Caller, class: Class, access: &Access) -> Result<(), P
 ///
 /// # Errors
 /// `not_allowed` that names the setting which needs uid 0.
-pub fn authorise_settings(caller: &Caller, keys: &[SettingKey]) -> Result<(), Problem> {
+pub fn authorise_settings(caller: &Caller, keys: &[SettingKey], access: &Access) -> Result<(), Problem> {
     match keys.iter().find(|key| key.needs_admin()) {
-        Some(key) if caller.uid != 0 => {
-            Err(Problem::with_detail(ProblemCode::NotAllowed, format!("only root may change `{key}`"))
+        Some(key) if caller.uid != 0 && !granted(caller, access, Action::Configure) => {
+            Err(Problem::with_detail(ProblemCode::NotAllowed, format!("only an administrator may change `{key}`"))
                 .action("Run the command as root, for example with `sudo`."))
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What polkit may be asked so that `caller` may do what it lacks the right for: something only for users at a local seat.
+#[must_use]
+pub fn question(caller: &Caller, class: Class, keys: &[SettingKey], access: &Access) -> Option<Action> {
+    let action = match class {
+        Class::Administer => Action::Administer,
+        Class::Configure if keys.iter().any(|key| key.needs_admin()) => Action::Configure,
+        Class::Public | Class::View | Class::Control | Class::Configure => return None,
+    };
+    (is_somebody(caller) && access.at_local_seat).then_some(action)
+}
+
+/// The yes of polkit counts for nobody whom polkit is not asked about.
+fn granted(caller: &Caller, access: &Access, action: Action) -> bool {
+    is_somebody(caller) && access.at_local_seat && access.polkit == Some(action)
+}
+
+/// A user of a foreign user namespace looks like the overflow user: nobody in particular. Root needs no word of polkit's.
+const fn is_somebody(caller: &Caller) -> bool {
+    !matches!(caller.uid, 0 | OVERFLOW_ID | u32::MAX)
 }
 
 fn may_control(caller: &Caller, access: &Access) -> bool {
@@ -196,9 +261,12 @@ mod tests {
     #[test]
     fn only_the_right_callers_get_each_operation() {
         const HAMN: u32 = 990;
-        let group = Access { control_group: Some(HAMN), at_local_seat: false };
-        let seat = Access { control_group: Some(HAMN), at_local_seat: true };
-        let none = Access { control_group: None, at_local_seat: false };
+        let group = Access { control_group: Some(HAMN), ..Access::default() };
+        let seat = Access { at_local_seat: true, ..group.clone() };
+        let none = Access::default();
+        let configure = Access { polkit: Some(Action::Configure), ..seat.clone() };
+        let administer = Access { polkit: Some(Action::Administer), ..seat.clone() };
+        let elsewhere = Access { polkit: Some(Action::Administer), ..group.clone() };
         // Who, access facts, [public, view, control, configure, administer].
         let table = [
             (caller(0, 0, &[]), &none, [true, true, true, true, true]),
@@ -210,6 +278,13 @@ mod tests {
             (caller(1000, 0, &[0]), &group, [true, false, false, false, false]),
             (caller(OVERFLOW_ID, HAMN, &[HAMN]), &seat, [true, false, false, false, false]),
             (caller(u32::MAX, HAMN, &[HAMN]), &seat, [false, false, false, false, false]),
+            (caller(1000, 1000, &[]), &configure, [true, true, true, true, false]),
+            (caller(1000, 1000, &[]), &administer, [true, true, true, true, true]),
+            // Polkit's yes alone is worth nothing.
+            (caller(1000, HAMN, &[]), &elsewhere, [true, true, true, true, false]),
+            (caller(1000, 1000, &[]), &elsewhere, [true, false, false, false, false]),
+            (caller(OVERFLOW_ID, HAMN, &[HAMN]), &administer, [true, false, false, false, false]),
+            (caller(u32::MAX, HAMN, &[HAMN]), &administer, [false, false, false, false, false]),
         ];
         for (who, access, expected) in table {
             for operation in Operation::ALL {
@@ -238,10 +313,39 @@ mod tests {
     #[test]
     fn one_protected_setting_in_a_patch_refuses_the_whole_patch() {
         let user = caller(1000, 990, &[]);
-        assert!(authorise_settings(&user, &[SettingKey::Ipv6, SettingKey::Destination, SettingKey::Mtu]).is_ok());
+        let seat = Access { at_local_seat: true, ..Access::default() };
+        let configure = Access { polkit: Some(Action::Configure), ..seat.clone() };
+        let administer = Access { polkit: Some(Action::Administer), ..seat.clone() };
+        let elsewhere = Access { polkit: Some(Action::Configure), ..Access::default() };
+        assert!(authorise_settings(&user, &[SettingKey::Ipv6, SettingKey::Destination, SettingKey::Mtu], &seat).is_ok());
         for key in SettingKey::ALL {
-            assert_eq!(authorise_settings(&user, &[SettingKey::Ipv6, key]).is_ok(), !key.needs_admin(), "{key}");
-            assert!(authorise_settings(&caller(0, 0, &[]), &[key]).is_ok());
+            let keys = [SettingKey::Ipv6, key];
+            for access in [&seat, &administer, &elsewhere] {
+                assert_eq!(authorise_settings(&user, &keys, access).is_ok(), !key.needs_admin(), "{key} {access:?}");
+            }
+            assert!(authorise_settings(&user, &keys, &configure).is_ok());
+            assert!(authorise_settings(&caller(0, 0, &[]), &[key], &seat).is_ok());
+        }
+    }
+
+    #[test]
+    fn polkit_is_asked_only_about_users_at_a_seat_and_only_when_it_can_help() {
+        let seat = Access { at_local_seat: true, ..Access::default() };
+        let away = Access { control_group: Some(990), ..Access::default() };
+        let user = caller(1000, 990, &[]);
+        let asked = |class, keys: &[SettingKey]| question(&user, class, keys, &seat);
+        for class in [Class::Public, Class::View, Class::Control] {
+            assert_eq!(asked(class, &SettingKey::ALL), None);
+        }
+        assert_eq!(asked(Class::Configure, &[]), None);
+        assert_eq!(asked(Class::Administer, &[]), Some(Action::Administer));
+        for key in SettingKey::ALL {
+            assert_eq!(asked(Class::Configure, &[key]), key.needs_admin().then_some(Action::Configure), "{key}");
+        }
+        for (who, access) in [(0, &seat), (OVERFLOW_ID, &seat), (u32::MAX, &seat), (1000, &away)] {
+            for class in [Class::Configure, Class::Administer] {
+                assert_eq!(question(&caller(who, 990, &[]), class, &SettingKey::ALL, access), None, "{who}");
+            }
         }
     }
 }

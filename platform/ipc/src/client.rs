@@ -20,6 +20,8 @@ use tokio::time::timeout;
 const CONNECT: Duration = Duration::from_secs(3);
 /// Time for one request; the server answers or gives up within 30 s.
 const REQUEST: Duration = Duration::from_secs(35);
+/// Time for a request about which a person may be asked: the server gives them 120 s.
+const ADMIN_REQUEST: Duration = Duration::from_secs(155);
 /// Largest body in bytes, as the helper's own bound.
 const LARGEST_BODY: usize = 64 * 1024;
 /// Largest answer that is read, in bytes: ten thousand servers take about 4 MB.
@@ -91,7 +93,7 @@ impl Client {
     }
     /// Open the network even in lockdown.
     pub async fn restore(&self) -> Result<wire::IntentResult, Problem> {
-        self.post("/v1/restore").await
+        self.send::<(), _>(Method::POST, "/v1/restore", None).await
     }
     /// Places.
     pub async fn servers(&self) -> Result<wire::ServerListing, Problem> {
@@ -149,6 +151,22 @@ impl Client {
     pub async fn verify(&self) -> Result<wire::VerifyReport, Problem> {
         self.post("/v1/verify").await
     }
+    /// How far a connection comes.
+    pub async fn diagnose(&self) -> Result<wire::Ladder, Problem> {
+        self.post("/v1/diagnose").await
+    }
+    /// The newest lines of the helper's log.
+    pub async fn log(&self, lines: u32) -> Result<wire::LogView, Problem> {
+        self.get(&format!("/v1/log?lines={}", lines.clamp(1, wire::LOG_LINES))).await
+    }
+    /// A report for support.
+    pub async fn report(&self) -> Result<wire::Report, Problem> {
+        self.get("/v1/report").await
+    }
+    /// Replace this computer's key now.
+    pub async fn rotate_key(&self) -> Result<wire::DeviceList, Problem> {
+        self.post("/v1/device/rotate-key").await
+    }
 
     /// The event stream. It ends when the helper ends it; a broken line or connection is an error and the last item.
     pub async fn events(&self) -> Result<impl Stream<Item = Result<wire::EventLine, Problem>> + Send + use<>, Problem> {
@@ -175,7 +193,8 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Problem> {
-        let mut request = self.http.request(method, url(path)).timeout(REQUEST);
+        let limit = patience(&method, path);
+        let mut request = self.http.request(method, url(path)).timeout(limit);
         if let Some(body) = body {
             // The helper refuses a larger one and closes, which a client that still writes sees as a broken connection only.
             let bytes =
@@ -195,6 +214,13 @@ impl Client {
                 .action("Use the same version of `hamn` and its helper.")
         })
     }
+}
+
+/// How long the answer to a request may take.
+fn patience(method: &Method, path: &str) -> Duration {
+    let admin =
+        *method != Method::GET && (path == "/v1/restore" || path.starts_with("/v1/settings") || path.starts_with("/v1/profiles"));
+    if admin { ADMIN_REQUEST } else { REQUEST }
 }
 
 fn url(path: &str) -> String {
@@ -336,6 +362,31 @@ impl Lines {
                     return None;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classes::Class;
+    use crate::routes::{self, ROUTES};
+
+    // Who gives up while a person types a password would say "unreachable" of a change that then happens.
+    #[test]
+    fn requests_that_polkit_may_be_asked_about_are_waited_for() {
+        for route in &ROUTES {
+            let method = match route.method {
+                routes::Method::Get => Method::GET,
+                routes::Method::Post => Method::POST,
+                routes::Method::Patch => Method::PATCH,
+                routes::Method::Delete => Method::DELETE,
+            };
+            let limits = crate::server::Limits::default();
+            let needed =
+                if route.operation.class() >= Class::Configure { limits.request + limits.question } else { limits.request };
+            let patience = patience(&method, route.path);
+            assert!(patience > needed && patience <= needed + Duration::from_secs(5), "{}", route.path);
         }
     }
 }

@@ -62,7 +62,7 @@ const fn delete(path: &'static str, operation: Operation, summary: &'static str,
 }
 
 /// All routes.
-pub const ROUTES: [Route; 23] = [
+pub const ROUTES: [Route; 27] = [
     get(
         "/v1/public",
         Operation::Public,
@@ -126,6 +126,16 @@ pub const ROUTES: [Route; 23] = [
         of::<wire::PolicyView>,
     ),
     post("/v1/verify", Operation::Verify, "Run the live self-test.", None, of::<wire::VerifyReport>),
+    post(
+        "/v1/diagnose",
+        Operation::Diagnose,
+        "Find out how far a connection comes: link, DNS, API, handshake, traffic.",
+        None,
+        of::<wire::Ladder>,
+    ),
+    get("/v1/log", Operation::Log, "The newest lines of the helper's log (query `lines`, 1 to 2000).", of::<wire::LogView>),
+    get("/v1/report", Operation::Report, "A report for support, without secrets and addresses.", of::<wire::Report>),
+    post("/v1/device/rotate-key", Operation::RotateKey, "Replace this computer's key now.", None, of::<wire::DeviceList>),
 ];
 
 /// The schema of every error.

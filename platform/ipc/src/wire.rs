@@ -6,6 +6,7 @@ use hamn_core::state::Generation;
 use hamn_core::status::{StateKind, Status};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -175,6 +176,9 @@ pub struct ServerEntry {
     pub protocols: Vec<String>,
     /// Exits; one is the default.
     pub exits: Vec<ExitEntry>,
+    /// Round trip to it in milliseconds, when this computer has measured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u32>,
 }
 
 /// An exit of a server.
@@ -300,7 +304,7 @@ pub struct PolicyView {
 }
 
 /// Result of one check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckResult {
     /// As it must be.
@@ -310,11 +314,12 @@ pub enum CheckResult {
     /// Does not apply in this state.
     Skipped,
     /// Could not be found out; counts as not protected.
+    #[default]
     Unknown,
 }
 
-/// One check of the self-test.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// One check of the self-test or one step of the ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// Stable id (`rules`, `probe_v4_eth0`, `resolver`, `exit_address`).
     pub id: String,
@@ -324,7 +329,100 @@ pub struct Check {
     pub result: CheckResult,
     /// Why, in one sentence.
     pub reason: String,
+    /// Stable code of the reason (one of `CHECK_CODES`), for programs that speak another language.
+    #[serde(default)]
+    pub code: String,
+    /// What stands in the sentence beside the words: addresses, interfaces, names.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
 }
+
+impl Check {
+    /// The check with one more value of its sentence.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.values.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// Every code of a check's reason, for translations and their tests.
+pub const CHECK_CODES: [&str; 34] = [
+    "open",
+    "in_force",
+    "not_in_force",
+    "read_back_same",
+    "read_back_differs",
+    "read_back_slow",
+    "links_unknown",
+    "no_link",
+    "left",
+    "stopped",
+    "no_route",
+    "not_sent",
+    "no_tunnel_wanted",
+    "dns_refused",
+    "no_resolver",
+    "resolver_answers",
+    "resolver_silent",
+    "resolver_unasked",
+    "no_tunnel",
+    "no_provider",
+    "profile",
+    "exit_is_server",
+    "exit_is_other",
+    "provider_error",
+    "provider_silent",
+    "link_up",
+    "link_down",
+    "api_answers",
+    "handshake_fresh",
+    "handshake_old",
+    "handshake_none",
+    "traffic_flows",
+    "traffic_stalled",
+    "traffic_none",
+];
+
+/// Every code of a warning, for translations and their tests.
+pub const WARNING_CODES: [&str; 6] = ["not_saved", "tampered", "network_interferes", "policy", "files", "provider"];
+
+/// Answer of `POST /v1/diagnose`: link, DNS, API, handshake, traffic. The first that fails is where to look.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Ladder {
+    /// The steps from the bottom up.
+    pub steps: Vec<Check>,
+}
+
+/// Answer of `GET /v1/log`.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LogView {
+    /// The newest lines, oldest first.
+    pub lines: Vec<LogLine>,
+}
+
+/// One line of the helper's log, without addresses and secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    /// Wall clock, seconds since 1970.
+    pub at_unix_s: i64,
+    /// `error`, `warn`, `info` or `debug`.
+    pub level: String,
+    /// Which part of the helper speaks.
+    pub target: String,
+    /// What it says.
+    pub message: String,
+}
+
+/// Answer of `GET /v1/report`: what a person may send to support. Holds no secrets, addresses or account number.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// The whole text, at most 256 KiB.
+    pub text: String,
+}
+
+/// Most lines of the log that are kept and given.
+pub const LOG_LINES: u32 = 2_000;
 
 /// Answer of `POST /v1/verify`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -34,7 +34,13 @@ pub enum TunnelError {
     /// The plan gives us no address inside the tunnel.
     #[error("the plan has no address inside the tunnel")]
     NoAddress,
-    /// The WireGuard engine refused; most often the UDP socket could not be opened.
+    /// The timer that wakes through suspend could not be made.
+    #[error("make a timer: {0}")]
+    Alarm(#[source] io::Error),
+    /// Our data plane refused; most often the UDP socket could not be opened.
+    #[error("run the data plane: {0}")]
+    DataPlane(#[from] hamn_wireguard::EngineError),
+    /// gotatun's data plane refused; most often the UDP socket could not be opened.
     #[error("run the WireGuard engine: {0}")]
     Engine(#[from] gotatun::device::Error),
     /// The tunnel has ended.
@@ -48,7 +54,9 @@ impl TunnelError {
     pub const fn reason(&self) -> BlockReason {
         match self {
             Self::InterfaceExists(_) | Self::Device { .. } | Self::Configure { .. } => BlockReason::TunnelDevice,
-            Self::NoEndpoint | Self::NoAddress | Self::Engine(_) | Self::Ended => BlockReason::Internal,
+            Self::NoEndpoint | Self::NoAddress | Self::Alarm(_) | Self::DataPlane(_) | Self::Engine(_) | Self::Ended => {
+                BlockReason::Internal
+            }
         }
     }
 }

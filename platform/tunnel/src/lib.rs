@@ -1,6 +1,7 @@
 //! Tunnels: a `TunnelPlan` becomes a running tunnel that says when traffic flows, when it stalls and when it is over.
 //!
-//! * [`start`] creates the TUN device, the marked socket and the WireGuard engine, and returns a [`Tunnel`].
+//! * [`start`] creates the TUN device, the marked socket and the WireGuard data plane, and returns a [`Tunnel`]. The data
+//!   plane is our own (`hamn-wireguard`); gotatun's serves where the kernel refuses what ours needs. See [`Engine`].
 //! * What happens afterwards is told as `hamn_core::event::TunnelEvent` on the channel given to [`start`].
 //! * [`wireguard::server`] is the gateway's side, for the reference provider and for tests.
 //!
@@ -17,6 +18,7 @@
 //!
 //! [`BlockReason::GatewaySilent`]: hamn_core::state::BlockReason::GatewaySilent
 
+mod alarm;
 pub mod clock;
 mod error;
 mod options;
@@ -24,7 +26,7 @@ pub mod tun;
 pub mod wireguard;
 
 pub use error::TunnelError;
-pub use options::{Limits, Options, Secrets, TunnelStats};
+pub use options::{Engine, Limits, Options, Secrets, TunnelStats};
 
 use hamn_core::event::TunnelEvent;
 use hamn_core::key::SecretKey;
@@ -54,7 +56,8 @@ pub trait Tunnel: Send + Sync {
     fn stop(self: Box<Self>) -> Pending<'static, ()>;
 }
 
-/// Starts the tunnel of `plan`. Events come until the tunnel is stopped; none comes before this returns.
+/// Starts the tunnel of `plan` on the best data plane that the kernel allows, unless the environment asks for the other one
+/// ([`Engine::from_environment`]). Events come until the tunnel is stopped; none comes before this returns.
 ///
 /// # Errors
 /// [`TunnelError::reason`] gives the reason to show.
@@ -64,6 +67,20 @@ pub async fn start(
     options: Options,
     events: mpsc::Sender<TunnelEvent>,
 ) -> Result<Box<dyn Tunnel>, TunnelError> {
-    let tunnel = wireguard::start(plan, &secrets, options, events).await?;
+    start_on(Engine::from_environment(), plan, secrets, options, events).await
+}
+
+/// As [`start`], on this data plane.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_on(
+    engine: Engine,
+    plan: &TunnelPlan,
+    secrets: Secrets,
+    options: Options,
+    events: mpsc::Sender<TunnelEvent>,
+) -> Result<Box<dyn Tunnel>, TunnelError> {
+    let tunnel = wireguard::start(plan, &secrets, options, engine, events).await?;
     Ok(Box::new(tunnel))
 }

@@ -31,6 +31,28 @@ impl Default for Options {
     }
 }
 
+/// Which WireGuard data plane to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Ours where the kernel hands over large pieces on TUN devices, else gotatun's.
+    #[default]
+    Best,
+    /// gotatun's, as on a kernel that refuses ours. For comparing tests and benches.
+    Gotatun,
+}
+
+impl Engine {
+    /// Name of the environment variable that tests and benches set to `gotatun`. The environment of the helper and of a
+    /// gateway belongs to who starts the service; no caller of their interfaces reaches it, nor this choice.
+    pub const VARIABLE: &str = "HAMN_TUNNEL_ENGINE";
+
+    /// What the environment says; anything but `gotatun` is [`Engine::Best`].
+    #[must_use]
+    pub fn from_environment() -> Self {
+        if std::env::var_os(Self::VARIABLE).is_some_and(|name| name == "gotatun") { Self::Gotatun } else { Self::Best }
+    }
+}
+
 /// All waits of a tunnel, in milliseconds.
 ///
 /// A gateway that lost its state ignores what we send, and every WireGuard implementation notices only after 15 s
@@ -106,7 +128,7 @@ impl Limits {
 /// What a tunnel shows of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelStats {
-    /// Which implementation carries the packets.
+    /// Which data plane carries the packets: `hamn` or `gotatun`.
     pub engine: &'static str,
     /// Bytes that came out of the tunnel.
     pub rx_bytes: u64,
@@ -118,6 +140,8 @@ pub struct TunnelStats {
     pub endpoint: Endpoint,
     /// MTU of the interface in bytes.
     pub mtu: u16,
+    /// Shortest time from a probe to its answer, in milliseconds, when one was answered.
+    pub round_trip_ms: Option<u32>,
     /// Nothing is heard at the moment.
     pub stalled: bool,
     /// Traffic was seen to flow at least once.

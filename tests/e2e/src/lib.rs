@@ -10,6 +10,7 @@ pub mod interrupt;
 pub mod probe;
 pub mod provider;
 pub mod wait;
+pub mod window;
 pub mod world;
 
 pub use world::World;

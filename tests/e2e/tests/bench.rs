@@ -1,4 +1,5 @@
-//! The benchmark runs to its end and measures everything that it promises; how fast anything is, is not tested here.
+//! The benchmarks run to their end and measure everything that they promise; how fast anything is, is not tested here. The programs that
+//! are compared carry the same bytes over good and bad links, whoever talks to whom.
 
 use serde_json::Value;
 use std::process::Command;
@@ -30,4 +31,45 @@ fn the_quick_benchmark_measures_everything() {
     }
     assert_eq!(report["list"]["servers"], 10_000);
     assert!(table.contains(&format!("on {} cores", report["cores"])), "{table}");
+}
+
+/// Runs `hamn-bench-tunnel`; what it printed is shown with the test.
+fn bench_tunnel(words: &[&str]) -> bool {
+    let bench = hamn_e2e::binaries::binary("hamn-bench-tunnel").unwrap();
+    let output = Command::new(bench).args(words).output().unwrap();
+    println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    output.status.success()
+}
+
+#[test]
+fn the_quick_tunnel_benchmark_measures_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tunnel.json");
+    let good = bench_tunnel(&["--quick", "--only", "wireguard-go,stock,engine", "--json", file.to_str().unwrap()]);
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(good, "{:#?}", report["not_measured"]);
+    for subject in ["no tunnel", "wireguard-go", "stock gotatun", "hamn engine", "hamn engine -> wireguard-go"] {
+        let tests = report["main"][subject].as_object().unwrap();
+        assert_eq!(tests.len(), 12, "{subject}");
+        for (test, metrics) in tests {
+            let measured = ["mbit_per_s", "kpps", "p99_us"].iter().any(|metric| metrics[metric]["median"].as_f64() > Some(0.0));
+            let cost = metrics["rss_client_mib"]["median"].as_f64() > Some(0.0);
+            assert!(measured && (cost || subject == "no tunnel"), "{subject}, {test}: {metrics}");
+        }
+        assert_eq!(report["segmented"][subject].as_object().unwrap().len(), 2, "{subject}");
+    }
+    for row in report["peers"].as_array().unwrap() {
+        assert_eq!((&row["peers"], &row["echoes"], &row["failed"]), (&1000.into(), &1000.into(), &0.into()), "{row}");
+    }
+    assert_eq!((report["peers"].as_array().unwrap().len(), report["targets"].as_array().unwrap().len()), (3, 18));
+}
+
+#[test]
+fn the_same_bytes_arrive_whoever_talks_to_whom() {
+    assert!(bench_tunnel(&["differential"]));
+}
+
+#[test]
+fn forced_rekeys_at_full_rate_lose_nothing() {
+    assert!(bench_tunnel(&["soak", "--minutes", "0.25"]));
 }

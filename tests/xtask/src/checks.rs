@@ -1,10 +1,11 @@
 //! `cargo xtask test`: everything that the continuous integration runs.
 
-use crate::build::{cargo, root};
+use crate::build::{SELECTION, cargo, root};
 use crate::commands::finish;
 use crate::output::say;
 use crate::steps::Steps;
 use crate::system::{BASE, TESTS, find, install_missing, is_root, may_install};
+use crate::window;
 use anyhow::{Context, Result};
 use pico_args::Arguments;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::process::{Command, ExitCode};
 
 /// The name of a part of the tests, and nextest's filter for it.
 type Part = (&'static str, &'static str);
-const UNIT: Part = ("unit and kernel tests", "not (package(hamn-e2e) or package(hamn-model-tests))");
+const UNIT: Part = ("unit and kernel tests", "not (package(hamn-e2e) or package(hamn-model-tests) or package(hamn-gui-tests))");
 const MODEL: Part = ("model tests", "package(hamn-model-tests)");
 const END_TO_END: Part = ("end-to-end tests in network namespaces", "package(hamn-e2e)");
 
@@ -20,22 +21,23 @@ const END_TO_END: Part = ("end-to-end tests in network namespaces", "package(ham
 pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
     let quick = arguments.contains("--quick");
     finish(arguments)?;
-    install_missing(&[BASE, TESTS])?;
+    install_missing(if quick { &[BASE, TESTS] } else { &[BASE, TESTS, window::BUILD, window::LOOK] })?;
     let sudo = sudo()?;
     let nextest = have_nextest()?;
     let mut steps = Steps::default();
     steps.run("format", cargo("fmt --all --check"))?;
-    steps.run("lints", cargo("clippy --workspace --all-targets --quiet -- -D warnings"))?;
+    steps.run("lints", cargo(&format!("clippy {SELECTION} --all-targets --quiet -- -D warnings")))?;
     if find("cargo-deny").is_some() {
         steps.run("dependencies", cargo("deny --offline --log-level error check bans licenses sources"))?;
     } else {
         steps.skip("dependencies", "cargo-deny is not installed");
     }
-    let built = steps.run("build", cargo("build --workspace --bins --tests --quiet"))?;
+    let built = steps.run("build", cargo(&format!("build {SELECTION} --bins --tests --quiet")))?;
     let parts: &[Part] = if quick { &[UNIT] } else { &[UNIT, MODEL, END_TO_END] };
     if !nextest && built {
         let all = if quick { "--lib --bins" } else { "" };
-        let command = cargo(&format!("test --workspace {all} --quiet --no-fail-fast -- --test-threads=1"));
+        let command =
+            cargo(&format!("test {SELECTION} --exclude hamn-gui-tests {all} --quiet --no-fail-fast -- --test-threads=1"));
         steps.run("tests, with cargo test", command.map(|command| as_root(command, sudo.as_deref())))?;
         return Ok(steps.summary());
     }
@@ -46,18 +48,54 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
             steps.skip(name, "the build failed");
         }
     }
+    if !quick {
+        test_window(&mut steps, built, sudo.as_deref())?;
+    }
     Ok(steps.summary())
 }
 
+/// The page in two engines without a helper; then the real window with the real helper and the real provider.
+fn test_window(steps: &mut Steps, built: bool, sudo: Option<&Path>) -> Result<()> {
+    const REAL: &str = "window: with the real helper";
+    window::install_page_tools()?;
+    steps.run("window: types, messages, page", window::npm("run --silent check"))?;
+    steps.run("window: unit tests", window::npm("test --silent"))?;
+    let page = steps.run("window: page is built", window::npm("run --silent build"))?;
+    steps.run("window: layout in Chromium", window::npm("run --silent test:browser"))?;
+    if !page {
+        steps.skip(REAL, "the page could not be built");
+        return Ok(());
+    }
+    let words = window::SELECTION;
+    steps.run("window: lints", cargo(&format!("clippy {words} --all-targets --quiet -- -D warnings")))?;
+    let good = steps.run("window: build", cargo(&format!("build {words} --bins --tests --quiet")))?;
+    steps.run("window: bridge tests", cargo(&format!("test {words} --quiet")))?;
+    if !good || !built {
+        steps.skip(REAL, "the build failed");
+        return Ok(());
+    }
+    let driver = window::tauri_driver()?;
+    run_part_with(steps, REAL, "package(hamn-gui-tests)", |mut command| {
+        if let Some(driver) = &driver {
+            command.env("HAMN_TAURI_DRIVER", driver);
+        }
+        as_root(command, sudo)
+    })
+}
+
 fn run_part(steps: &mut Steps, name: &str, filter: &str, sudo: Option<&Path>) -> Result<()> {
+    run_part_with(steps, name, filter, |command| as_root(command, sudo))
+}
+
+fn run_part_with(steps: &mut Steps, name: &str, filter: &str, change: impl FnOnce(Command) -> Command) -> Result<()> {
     // nextest keeps its reports here, wherever the build is.
     let report = root()?.join("target/nextest/default/junit.xml");
     let _ = std::fs::remove_file(&report);
-    let mut command =
-        cargo("nextest run --workspace --config-file tests/nextest.toml --status-level fail --final-status-level slow")?;
+    let words = "--config-file tests/nextest.toml --status-level fail --final-status-level slow";
+    let mut command = cargo(&format!("nextest run {SELECTION} {words}"))?;
     command.args(["-E", filter]);
     let note = || Ok(std::fs::read_to_string(&report).map_or_else(|_| "no report".to_owned(), |text| counts(&text)));
-    steps.run_with(name, Ok(as_root(command, sudo)), note)?;
+    steps.run_with(name, Ok(change(command)), note)?;
     Ok(())
 }
 

@@ -4,20 +4,37 @@ use crate::build::{build_programs, cargo, programs, root, target_dir};
 use crate::output::say;
 use crate::steps::Steps;
 use crate::system::{BASE, BENCH, install_missing, may_install, with_namespaces};
-use crate::usage;
+use crate::{usage, window};
 use anyhow::{Context, Result, bail};
 use pico_args::Arguments;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-/// Builds everything and runs `hamn-demo`, which tells the story.
+/// Builds everything and runs `hamn-demo`, which tells the story, or shows it in the window.
 pub fn demo(arguments: Arguments) -> Result<ExitCode> {
-    install_missing(&[BASE])?;
-    run_program("hamn-demo", arguments.finish())
+    let words = arguments.finish();
+    if words.iter().any(|word| word == "--gui") {
+        let screen =
+            ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|text| !text.is_empty()));
+        let driven = !screen || words.iter().any(|word| word == "--screenshot");
+        install_missing(if driven { &[BASE, window::BUILD, window::LOOK] } else { &[BASE, window::BUILD] })?;
+        say("Building the window; the first time this takes some minutes.");
+        window::build("")?;
+    } else {
+        install_missing(&[BASE])?;
+    }
+    run_program("hamn-demo", words)
 }
 
-/// Builds everything for release, gets gotatun's own program to compare with, and runs `hamn-bench`.
-pub fn bench(arguments: Arguments) -> Result<ExitCode> {
+/// Builds everything for release, gets gotatun's own program to compare with, and runs `hamn-bench`; `bench gui` measures the window,
+/// `bench tunnel` the WireGuard engine.
+pub fn bench(mut arguments: Arguments) -> Result<ExitCode> {
+    match arguments.subcommand()?.as_deref() {
+        Some("gui") => return bench_window(arguments),
+        Some("tunnel") => return bench_tunnel(arguments),
+        Some(other) => return Err(usage(&format!("unknown benchmark {other}"))),
+        None => {}
+    }
     install_missing(&[BASE, BENCH])?;
     stock_gotatun()?;
     say("Building for release; the first time this takes some minutes.");
@@ -25,6 +42,37 @@ pub fn bench(arguments: Arguments) -> Result<ExitCode> {
     let programs = target_dir()?.join("release");
     let mut command = with_namespaces(&programs.join("hamn-bench"))?;
     let status = command.args(arguments.finish()).env("HAMN_BIN_DIR", &programs).status().context("run hamn-bench")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Builds the window and the programs for release and runs `hamn-bench-window`.
+fn bench_window(arguments: Arguments) -> Result<ExitCode> {
+    install_missing(&[BASE, window::BUILD, window::LOOK])?;
+    say("Building for release; the first time this takes many minutes.");
+    window::build("--release")?;
+    build_programs("--release")?;
+    let programs = target_dir()?.join("release");
+    let mut command = with_namespaces(&programs.join("hamn-bench-window"))?;
+    let status = command.args(arguments.finish()).env("HAMN_BIN_DIR", &programs).status().context("run hamn-bench-window")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Builds the WireGuard programs for release, gets others to compare with, and runs `hamn-bench-tunnel` with all further words.
+fn bench_tunnel(arguments: Arguments) -> Result<ExitCode> {
+    install_missing(&[BASE, BENCH, &[("ping", "iputils-ping"), ("ethtool", "ethtool")]])?;
+    stock_gotatun()?;
+    let script = root()?.join("tests/bench-tunnel/fetch-wireguard-go.sh");
+    let fetched = || Command::new(script).arg(target_dir()?.join("bench-tools")).status().context("fetch wireguard-go");
+    if may_install() && !fetched().is_ok_and(|status| status.success()) {
+        say("A newer wireguard-go could not be fetched; ratios are to the installed one, unless --wireguard-go names another.");
+    }
+    say("Building for release; the first time this takes some minutes.");
+    if !cargo("build --quiet --release -p hamn-bench-tunnel --bins")?.status().context("run cargo")?.success() {
+        bail!("the build failed");
+    }
+    let programs = target_dir()?.join("release");
+    let mut command = with_namespaces(&programs.join("hamn-bench-tunnel"))?;
+    let status = command.args(arguments.finish()).env("HAMN_BIN_DIR", &programs).status().context("run hamn-bench-tunnel")?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
@@ -54,31 +102,6 @@ fn run_program(name: &str, arguments: Vec<OsString>) -> Result<ExitCode> {
     let mut command = with_namespaces(&programs()?.join(name))?;
     let status = command.args(arguments).env("HAMN_BIN_DIR", programs()?).status().with_context(|| format!("run {name}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// Release programs and the files of `installers/linux`, in one archive.
-pub fn package(arguments: Arguments) -> Result<ExitCode> {
-    finish(arguments)?;
-    let target = target_dir()?;
-    if !cargo("build --release -p hamn-helper -p hamn-cli -p hamn-provider --bins")?.status()?.success() {
-        bail!("the build failed");
-    }
-    let name = format!("hamn-{}-linux-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
-    let stage = target.join("package").join(&name);
-    let _ = std::fs::remove_dir_all(&stage);
-    std::fs::create_dir_all(&stage).with_context(|| format!("create {}", stage.display()))?;
-    for program in ["hamn", "hamn-helper", "hamn-provider"] {
-        std::fs::copy(target.join("release").join(program), stage.join(program)).with_context(|| format!("copy {program}"))?;
-    }
-    let copied =
-        Command::new("cp").arg("-r").arg(root()?.join("installers/linux")).arg(root()?.join("LICENSE")).arg(&stage).status()?;
-    let archive = target.join("package").join(format!("{name}.tar.gz"));
-    let packed = Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(target.join("package")).arg(&name).status()?;
-    if !copied.success() || !packed.success() {
-        bail!("the archive could not be written");
-    }
-    say(&format!("{}\nPackages for apt and dnf do not exist yet, nor any for Windows and macOS.", archive.display()));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The crates that have no file of one system only: they must type-check everywhere.

@@ -4,18 +4,26 @@ mod build;
 mod checks;
 mod commands;
 mod output;
+mod package;
 mod steps;
 mod system;
+mod window;
 
 use output::{answer, say};
 use std::process::ExitCode;
 
 const HELP: &str = "cargo xtask COMMAND
 
-  demo [--keep] [--json] [--gui]   see Hamn work, in network namespaces of its own, with an ISP that counts packets
+  demo [--keep] [--json]           see Hamn work, in network namespaces of its own, with an ISP that counts packets
+  demo --gui [--screenshot DIR]    the same in the window; with DIR, pictures of every state, which needs no screen
   test [--quick]                   everything that the continuous integration runs; --quick leaves out the slow half
   bench [--quick] [--json FILE]    measure, beside wireguard-go in the same topology; builds for release
-  package                          build the release programs and pack them for Linux
+  bench gui [--json FILE]          the window: start, memory, beside a Chromium with the same page; builds for release
+  bench tunnel [--quick] [--json FILE] [--wireguard-go PATH]
+                                   the WireGuard engine beside others; also `bench tunnel differential`, `bench tunnel soak --minutes N`
+  package [--dev] [--helper-only] [--from DIR] [--to DIR]
+                                   build the release programs (--dev: the development build; --from: take what DIR has) and pack
+                                   them: deb and rpm of the helper, and of the window
   check-cross [--target TRIPLE]    type-check the portable parts for another system
 
 Everything is built in HAMN_TARGET_DIR, else CARGO_TARGET_DIR, else ~/.cache/hamn/target.
@@ -51,7 +59,7 @@ fn main() -> ExitCode {
         Some("demo") => commands::demo(arguments),
         Some("test") => checks::test(arguments),
         Some("bench") => commands::bench(arguments),
-        Some("package") => commands::package(arguments),
+        Some("package") => package::package(arguments),
         Some("check-cross") => commands::check_cross(arguments),
         Some(other) => Err(usage(&format!("unknown command {other}\n\n{HELP}"))),
         None => commands::finish(arguments).map(|()| {

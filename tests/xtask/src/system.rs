@@ -31,6 +31,7 @@ pub const TESTS: &[Need] = &[
     ("conntrack", "conntrack"),
     ("wg", "wireguard-tools"),
     ("wireguard-go", "wireguard-go"),
+    ("ethtool", "ethtool"),
     ("strace", "strace"),
     ("dbus-daemon", "dbus-daemon"),
     ("python3", "python3"),

@@ -171,3 +171,23 @@ proptest! {
         }
     }
 }
+
+// Shown to people and nothing else: it decides nothing, and the policy that names nobody takes no name away.
+#[test]
+fn the_organisation_is_one_short_line_and_decides_nothing() {
+    let of = |name: &str| read(&json!({ "organisation": { "value": name, "locked": true } }));
+    let named = of("Example Ltd. – IT");
+    assert_eq!(named.organisation(), Some("Example Ltd. – IT"));
+    assert_eq!(named.apply(&user()), Managed::default().apply(&user()));
+    assert!(named.unknown_keys().is_empty());
+    assert_eq!(read(&json!({})).organisation(), None);
+    let other = read(&json!({ "ipv6": { "value": false } }));
+    assert_eq!(merge(vec![named.clone(), other]).organisation(), Some("Example Ltd. – IT"));
+    assert_eq!(merge(vec![named, of("Later")]).organisation(), Some("Later"), "the later file, as with everything");
+    assert_eq!(of(&"x".repeat(80)).organisation().map(str::len), Some(80));
+    for bad in [json!(""), json!("  "), json!("a\nb"), json!("x".repeat(81)), json!(7), json!(["a"])] {
+        let text = json!({ "organisation": { "value": bad } }).to_string();
+        let (managed, notes) = load(&[("a.json".to_owned(), Some(text.clone().into_bytes()))]);
+        assert!(managed.organisation().is_none() && !notes.is_empty(), "{text}");
+    }
+}

@@ -22,6 +22,9 @@ pub struct Record {
     pub success: f64,
     /// Moving average of the time to connect, in milliseconds; 0 before the first success.
     pub connect_ms: f64,
+    /// Shortest round trip of the last connection, in milliseconds, when one was measured. Shown, never ranked by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<u32>,
     /// Failures in a row.
     pub failures: u32,
     /// Wall clock of the last failure, seconds since 1970.
@@ -38,6 +41,11 @@ impl Quality {
         record.connect_ms = if record.connect_ms > 0.0 { average(record.connect_ms, connect_ms) } else { connect_ms };
         record.success = average(record.success, 1.0);
         record.failures = 0;
+    }
+
+    /// A probe through the tunnel to it was answered after this long.
+    pub fn answered_after(&mut self, server: &str, round_trip_ms: u32, now_unix_s: i64) {
+        self.record(server, now_unix_s).round_trip_ms = Some(round_trip_ms);
     }
 
     /// A connection failed.
@@ -70,8 +78,14 @@ impl Quality {
             let oldest = self.records.iter().min_by_key(|(_, record)| record.last_seen_unix_s).map(|(id, _)| id.clone());
             self.records.retain(|id, _| Some(id) != oldest.as_ref());
         }
-        let fresh =
-            Record { success: 1.0, connect_ms: 0.0, failures: 0, last_failure_unix_s: None, last_seen_unix_s: now_unix_s };
+        let fresh = Record {
+            success: 1.0,
+            connect_ms: 0.0,
+            round_trip_ms: None,
+            failures: 0,
+            last_failure_unix_s: None,
+            last_seen_unix_s: now_unix_s,
+        };
         let record = self.records.entry(server.to_owned()).or_insert(fresh);
         record.last_seen_unix_s = now_unix_s;
         record
@@ -85,4 +99,28 @@ fn average(old: f64, new: f64) -> f64 {
 /// A stored number may be anything.
 fn bounded(value: f64, max: f64, otherwise: f64) -> f64 {
     if value.is_finite() { value.clamp(0.0, max) } else { otherwise }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_without_a_round_trip_is_read_and_an_older_version_reads_one_with_it() {
+        let old = r#"{"vpn05":{"success":1.0,"connect_ms":0.0,"failures":0,"last_failure_unix_s":null,"last_seen_unix_s":7}}"#;
+        let mut quality: Quality = serde_json::from_str(old).unwrap();
+        assert_eq!(quality.get("vpn05").unwrap().round_trip_ms, None);
+        assert_eq!(serde_json::to_string(&quality).unwrap(), old);
+        quality.answered_after("vpn05", 23, 8);
+        let text = serde_json::to_string(&quality).unwrap();
+        assert_eq!(serde_json::from_str::<Quality>(&text).unwrap(), quality);
+        // Unknown fields are no error to a reader of that kind.
+        #[derive(Deserialize)]
+        struct Older {
+            success: f64,
+        }
+        let older: BTreeMap<String, Older> = serde_json::from_str(&text).unwrap();
+        assert!((older["vpn05"].success - 1.0).abs() < f64::EPSILON);
+        assert_eq!(quality.get("vpn05").unwrap().round_trip_ms, Some(23));
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) account_status: &'static str,
     pub(super) loads: Value,
     pub(super) list: (Vec<u8>, String),
+    /// What `GET /ip` says.
+    pub(super) seen: Value,
     /// No connection is answered.
     pub(super) silent: bool,
     numbers: u32,
@@ -64,6 +66,7 @@ impl Scripted {
             account_status: "active",
             loads: json!({ "servers": {} }),
             list: (Vec::new(), String::new()),
+            seen: json!({ "ip": "198.51.100.1", "family": "v4", "via_vpn": true }),
             silent: false,
             numbers: 0,
             key,
@@ -129,6 +132,7 @@ impl State {
             ("GET", "/v1/servers") => return (200, self.list.0.clone()),
             ("GET", "/v1/servers.minisig") => return (200, self.list.1.clone().into_bytes()),
             ("GET", "/v1/loads") => return json_answer(&self.loads),
+            ("GET", "/v1/ip") => return json_answer(&self.seen),
             ("POST", "/v1/sessions") => return self.tokens(body["account"].as_str().unwrap_or_default().to_owned().as_str()),
             ("POST", "/v1/sessions/refresh") => {
                 let account = body["refresh_token"].as_str().unwrap_or_default().split('-').nth(1).unwrap_or_default().to_owned();

@@ -53,6 +53,10 @@ fn every_request() -> Vec<Request> {
         connect(work()),
         Request::RemoveProfile { name: "work".to_owned() },
         Request::Verify,
+        Request::Diagnose,
+        Request::Log { lines: 10 },
+        Request::Report,
+        Request::RotateKey,
         Request::Disconnect,
         Request::RemoveProfile { name: "work".to_owned() },
         Request::RestoreNetwork,
@@ -88,7 +92,11 @@ fn every_call_is_answered_with_what_belongs_to_it() {
                         Ok(Response::Settings(_)),
                     )
                     | (Request::Policy, Ok(Response::Policy(_)))
-                    | (Request::Verify, Ok(Response::Verify(_))) => true,
+                    | (Request::Verify, Ok(Response::Verify(_)))
+                    | (Request::Diagnose, Ok(Response::Ladder(_)))
+                    | (Request::Log { .. }, Ok(Response::Log(_)))
+                    | (Request::Report, Ok(Response::Report(_)))
+                    | (Request::RotateKey, Ok(Response::Devices(_))) => true,
                     _ => false,
                 };
                 assert!(fits, "{what}: {answer:?}");

@@ -2,6 +2,7 @@
 
 use super::scripted::Scripted;
 use crate::announce::Announcer;
+use crate::log_ring::LogRing;
 use crate::provider::Provider;
 use crate::service::{Inputs, Parts, Service};
 use crate::store::Store;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 pub(super) const ROOT: u32 = 0;
 pub(super) const USER: u32 = 1000;
@@ -54,9 +56,12 @@ fn sh(line: &str) {
 
 /// Runs `test` with a service in a namespace that is online and leads nowhere.
 pub(super) fn with_service(setup: Setup, test: impl AsyncFnOnce(&Stand) + Send + 'static) {
-    // With `cargo nextest run --no-capture`, or in the report of a failure.
-    let _ = tracing_subscriber::fmt().with_env_filter(crate::logging::filter(Some("debug"))).with_test_writer().try_init();
     let thread = std::thread::spawn(move || {
+        // Shown with `cargo nextest run --no-capture`, or in the report of a failure.
+        let log = LogRing::default();
+        let shown = tracing_subscriber::fmt::layer().with_test_writer().with_filter(crate::logging::filter(Some("debug")));
+        let subscriber = tracing_subscriber::registry().with(shown).with(log.clone().with_filter(crate::log_ring::filter()));
+        let _logging = tracing::subscriber::set_default(subscriber);
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
@@ -77,14 +82,14 @@ pub(super) fn with_service(setup: Setup, test: impl AsyncFnOnce(&Stand) + Send +
             sh(&format!("chmod 755 {}", path.display()));
             mount(Some(&path), "/usr/sbin/nft", none, MsFlags::MS_BIND, none).unwrap();
         }
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve(setup, base, test));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve(setup, base, log, test));
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
 }
 
-async fn serve(setup: Setup, base: tempfile::TempDir, test: impl AsyncFnOnce(&Stand)) {
+async fn serve(setup: Setup, base: tempfile::TempDir, log: LogRing, test: impl AsyncFnOnce(&Stand)) {
     let scripted = Scripted::start().await;
     let state_dir = base.path().join("state");
     let provider = if setup.with_provider { Some(super::devices::provider(&scripted, &state_dir).await) } else { None };
@@ -110,6 +115,7 @@ async fn serve(setup: Setup, base: tempfile::TempDir, test: impl AsyncFnOnce(&St
         announcer,
         reports: reports_tx,
         mark_api: Arc::new(AtomicBool::new(true)),
+        log,
     };
     let stand = Stand { scripted, provider, store, calls: calls_tx, status };
     tokio::select! {

@@ -33,6 +33,8 @@ pub struct Limits {
     pub calls_per_second: u32,
     /// How long a call above that is held before it is refused, which slows a loop down.
     pub penalty: Duration,
+    /// Time in which a person must have answered polkit's question; a request waits that much longer.
+    pub question: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             body: 64 * 1024,
             calls_per_second: 50,
             penalty: Duration::from_millis(100),
+            question: Duration::from_secs(120),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From an HTTP request to a `Call` and back: authorise, read, parse, ask the helper, answer.
 
 use super::bounds::Answering;
-use super::{Connection, Shared, events};
+use super::{Connection, Shared, events, polkit};
 use crate::call::{Call, Request, Response};
 use crate::classes::{self, Operation};
 use crate::place;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 type HttpRequest = http::Request<Body>;
 type HttpResponse = http::Response<Body>;
@@ -82,25 +83,77 @@ async fn perform(
     shared: &Shared,
     connection: &Connection,
 ) -> Result<HttpResponse, Problem> {
-    let caller = &connection.caller;
+    let (caller, class) = (&connection.caller, operation.class());
+    let mut access = shared.access(caller, class);
     // Rights come first: a caller without them learns nothing from how its input is judged.
-    classes::authorise(caller, operation.class(), &shared.access(caller))?;
+    if classes::question(caller, class, &[], &access).is_none() {
+        classes::authorise(caller, class, &access)?;
+    }
+    let deadline = Instant::now() + shared.config.limits.request;
+    let heard = within(deadline, understand(operation, parameters, request, shared, connection)).await?;
+    let (wish, answering) = match heard {
+        Heard::Answered(response) => return Ok(response),
+        Heard::Wish(wish, answering) => (wish, answering),
+    };
+    let keys = changed_settings(&wish);
+    let Some(action) = classes::question(caller, class, &keys, &access) else {
+        classes::authorise_settings(caller, &keys, &access)?;
+        return within(deadline, answer_wish(wish, answering, shared, connection)).await;
+    };
+    // Whoever waits for a person holds no place that others may need, and the time does not count.
+    drop(answering);
+    let asked_at = Instant::now();
+    access.polkit = polkit::ask(action, connection, shared).await?;
+    classes::authorise(caller, class, &access)?;
+    classes::authorise_settings(caller, &keys, &access)?;
+    tracing::info!(uid = caller.uid, action = action.id(), ?operation, "polkit allowed a local request");
+    within(deadline + asked_at.elapsed(), answer_wish(wish, connection.slot.answer(), shared, connection)).await
+}
+
+/// What came of reading a request.
+enum Heard {
+    /// The answer needs nothing of the helper.
+    Answered(HttpResponse),
+    /// The helper is to be asked this.
+    Wish(Request, Answering),
+}
+
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::RequestTimeout)))
+}
+
+async fn understand(
+    operation: Operation,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
+    request: HttpRequest,
+    shared: &Shared,
+    connection: &Connection,
+) -> Result<Heard, Problem> {
+    let query = request.uri().query().map(str::to_owned);
     let body = read_body(request, shared.config.limits.body).await?;
     if operation == Operation::Events {
         let answering = connection.slot.stream().ok_or_else(|| Problem::new(ProblemCode::TooManyConnections))?;
-        return Ok(respond(StatusCode::OK, "application/x-ndjson", events::body(shared, answering)));
+        return Ok(Heard::Answered(respond(StatusCode::OK, "application/x-ndjson", events::body(shared, answering))));
     }
     let answering = connection.slot.answer();
     if let Some(response) = answer_here(operation, shared) {
-        return Ok(guarded(response, answering));
+        return Ok(Heard::Answered(guarded(response, answering)));
     }
     let parameter = single_parameter(parameters)?;
     let wish = if operation == Operation::Connect {
         connect(&body, connection, shared).await?
     } else {
-        parse(operation, parameter, &body)?
+        parse(operation, parameter, query.as_deref(), &body)?
     };
-    classes::authorise_settings(caller, &changed_settings(&wish))?;
+    Ok(Heard::Wish(wish, answering))
+}
+
+async fn answer_wish(
+    wish: Request,
+    answering: Answering,
+    shared: &Shared,
+    connection: &Connection,
+) -> Result<HttpResponse, Problem> {
     let response = ask(wish, connection, shared).await?;
     Ok(guarded(encode(&response), answering))
 }
@@ -145,6 +198,10 @@ fn answer_here(operation: Operation, shared: &Shared) -> Option<HttpResponse> {
         | Operation::ResetSettings
         | Operation::Policy
         | Operation::Verify
+        | Operation::Log
+        | Operation::Diagnose
+        | Operation::Report
+        | Operation::RotateKey
         | Operation::RestoreNetwork => None,
     }
 }
@@ -154,7 +211,7 @@ fn single_parameter(parameters: Result<RawPathParams, RawPathParamsRejection>) -
     Ok(parameters.iter().next().map(|(_, value)| value.to_owned()))
 }
 
-fn parse(operation: Operation, parameter: Option<String>, body: &[u8]) -> Result<Request, Problem> {
+fn parse(operation: Operation, parameter: Option<String>, query: Option<&str>, body: &[u8]) -> Result<Request, Problem> {
     let name = || parameter.clone().filter(|name| wire::is_name(name)).ok_or_else(bad_name);
     Ok(match operation {
         Operation::Disconnect => Request::Disconnect,
@@ -173,6 +230,10 @@ fn parse(operation: Operation, parameter: Option<String>, body: &[u8]) -> Result
         Operation::ResetSettings => Request::ResetSettings { keys: decode_or_default::<wire::ResetSettings>(body)?.keys },
         Operation::Policy => Request::Policy,
         Operation::Verify => Request::Verify,
+        Operation::Log => Request::Log { lines: lines(query)? },
+        Operation::Diagnose => Request::Diagnose,
+        Operation::Report => Request::Report,
+        Operation::RotateKey => Request::RotateKey,
         Operation::RestoreNetwork => Request::RestoreNetwork,
         Operation::Public
         | Operation::Version
@@ -183,6 +244,15 @@ fn parse(operation: Operation, parameter: Option<String>, body: &[u8]) -> Result
             return Err(Problem::new(ProblemCode::Internal));
         }
     })
+}
+
+/// The number of log lines that a query asks for.
+fn lines(query: Option<&str>) -> Result<u32, Problem> {
+    let Some(query) = query else { return Ok(wire::LOG_LINES) };
+    let asked = query.strip_prefix("lines=").and_then(|text| text.parse().ok());
+    asked
+        .filter(|lines| (1..=wire::LOG_LINES).contains(lines))
+        .ok_or_else(|| Problem::with_detail(ProblemCode::BadRequest, "the query is lines=N with N from 1 to 2000"))
 }
 
 fn login(body: &[u8]) -> Result<wire::LoginRequest, Problem> {
@@ -259,6 +329,10 @@ fn changed_settings(request: &Request) -> Vec<SettingKey> {
         | Request::Settings
         | Request::Policy
         | Request::Verify
+        | Request::Log { .. }
+        | Request::Diagnose
+        | Request::Report
+        | Request::RotateKey
         | Request::RestoreNetwork => Vec::new(),
     }
 }
@@ -295,6 +369,9 @@ fn encode(response: &Response) -> HttpResponse {
         Response::Settings(settings) => json(settings),
         Response::Policy(policy) => json(policy),
         Response::Verify(report) => json(report),
+        Response::Log(log) => json(log),
+        Response::Ladder(ladder) => json(ladder),
+        Response::Report(report) => json(report),
     }
 }
 

@@ -4,10 +4,12 @@ pub mod bounds;
 mod dispatch;
 mod events;
 pub mod peer;
+mod polkit;
 mod socket;
 mod stream;
 
 pub use bounds::Limits;
+pub use polkit::Bus;
 pub use socket::{BoundSocket, SOCKET_MODE};
 
 use crate::call::{Caller, ServerHandles};
@@ -23,6 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::ProgressStream;
@@ -46,6 +49,24 @@ pub struct ServerConfig {
     pub control_group: Option<u32>,
     /// Bounds.
     pub limits: Limits,
+    /// Where logind says who sits at a seat; `peer::LOGIND_USERS`.
+    pub logind_users: PathBuf,
+    /// The bus on which polkit is asked; without one it never is.
+    pub polkit: Option<Bus>,
+}
+
+impl ServerConfig {
+    /// What ships: this system's logind and polkit.
+    #[must_use]
+    pub fn new(version: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            control_group: control_group(),
+            limits: Limits::default(),
+            logind_users: PathBuf::from(peer::LOGIND_USERS),
+            polkit: Some(Bus::System),
+        }
+    }
 }
 
 /// Looks up the group `hamn`.
@@ -61,6 +82,7 @@ struct Shared {
     calls: Rate,
     arrivals: Rate,
     stopping: watch::Receiver<bool>,
+    questions: polkit::Questions,
     openapi: bytes::Bytes,
     /// What a connection gets that is refused.
     refusal: Vec<u8>,
@@ -69,21 +91,25 @@ struct Shared {
 /// One connection: who is at the other end, and its place in the table.
 struct Connection {
     caller: Caller,
+    /// The process that connected, for those about whom polkit may be asked.
+    process: Option<peer::Process>,
     slot: Slot,
 }
 
 impl Shared {
     /// The facts for a decision about `caller`, fresh for each call.
-    fn access(&self, caller: &Caller) -> Access {
-        let by_group = Access { control_group: self.config.control_group, at_local_seat: false };
+    fn access(&self, caller: &Caller, class: Class) -> Access {
+        let by_group = Access { control_group: self.config.control_group, ..Access::default() };
         let settled = classes::authorise(caller, Class::View, &by_group).is_ok();
-        Access { at_local_seat: !settled && peer::at_local_seat(caller.uid), ..by_group }
+        // For what polkit can grant it matters, too, whether a member of the group sits here.
+        let matters = !settled || (class >= Class::Configure && caller.uid != 0);
+        Access { at_local_seat: matters && peer::at_local_seat(&self.config.logind_users, caller.uid), ..by_group }
     }
 
     fn rank(&self, caller: &Caller) -> Rank {
         if caller.uid == 0 {
             Rank::Root
-        } else if classes::authorise(caller, Class::View, &self.access(caller)).is_ok() {
+        } else if classes::authorise(caller, Class::View, &self.access(caller, Class::View)).is_ok() {
             Rank::User
         } else {
             Rank::Stranger
@@ -98,7 +124,8 @@ pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerCo
     let (calls, arrivals) = (Rate::new(config.limits.calls_per_second), Rate::new(config.limits.connections_per_second));
     let openapi = serde_json::to_vec_pretty(&crate::openapi::document()).unwrap_or_default().into();
     let refusal = dispatch::raw_problem(&Problem::new(ProblemCode::TooManyConnections));
-    let shared = Arc::new(Shared { handles, config, calls, arrivals, stopping, openapi, refusal });
+    let questions = polkit::Questions::default();
+    let shared = Arc::new(Shared { handles, config, calls, arrivals, stopping, questions, openapi, refusal });
     let router = dispatch::router(&shared);
     let mut tasks = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
@@ -138,12 +165,17 @@ fn admit(
             return;
         }
     };
-    let place = caller.and_then(|caller| Some((connections.admit(caller.uid, shared.rank(&caller))?, caller)));
-    let Some((slot, caller)) = place else {
+    let place = caller.and_then(|caller| {
+        let rank = shared.rank(&caller);
+        Some((connections.admit(caller.uid, rank)?, caller, rank))
+    });
+    let Some((slot, caller, rank)) = place else {
         let _ = stream.try_write(&shared.refusal);
         return;
     };
-    tasks.spawn(converse(stream, Connection { caller, slot }, Arc::clone(shared), router.clone()));
+    // What cannot be named cannot be asked about: then the answer is no.
+    let process = if rank == Rank::User { peer::Process::of(&stream, &caller).ok() } else { None };
+    tasks.spawn(converse(stream, Connection { caller, process, slot }, Arc::clone(shared), router.clone()));
 }
 
 /// Answers the requests of one connection. A panic stays in here.
@@ -180,7 +212,7 @@ async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// The bounds around every request: time, rate, origin, panics.
+/// The bounds around every request: rate, origin, panics.
 async fn answer(
     request: Request<Incoming>,
     connection: Arc<Connection>,
@@ -200,13 +232,12 @@ async fn answer(
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(Arc::clone(&connection));
     let handled = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
-    Ok(match timeout(limits.request, handled).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(never))) => match never {},
-        Ok(Err(_panic)) => {
+    Ok(match handled.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_panic) => {
             tracing::error!(uid, "a local request failed unexpectedly");
             dispatch::problem(&Problem::new(ProblemCode::Internal))
         }
-        Err(_elapsed) => dispatch::problem(&Problem::new(ProblemCode::RequestTimeout)),
     })
 }

@@ -1,9 +1,10 @@
 //! Who is at the other end of a Unix socket, as the kernel says.
-#![expect(unsafe_code, reason = "SO_PEERGROUPS has no safe wrapper in the crates we use")]
+#![expect(unsafe_code, reason = "SO_PEERGROUPS, SO_PEERPIDFD and pidfd_open have no safe wrapper in the crates we use")]
 
 use crate::call::Caller;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use tokio::net::UnixStream;
 
 /// More supplementary groups than any real user has; `NGROUPS_MAX` is 65536, which one connection must not cost us.
@@ -47,15 +48,103 @@ fn groups(stream: &UnixStream) -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
+/// The process at the other end. While it is alive its number belongs to no other.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number, as our namespace knows it.
+    pub pid: i32,
+    handle: OwnedFd,
+}
+
+impl Process {
+    /// The peer's process. Linux before 6.5 cannot name it by its socket: a process that ends between its `connect` and our
+    /// `accept` could then be taken for another one. Its user is known all the same.
+    ///
+    /// # Errors
+    /// The process has gone, or cannot be seen from here.
+    pub fn of(stream: &UnixStream, caller: &Caller) -> io::Result<Self> {
+        if caller.pid <= 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let handle = peer_handle(stream).or_else(|_| open_handle(caller.pid))?;
+        Ok(Self { pid: caller.pid, handle })
+    }
+
+    /// True until it ends.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        poll(&mut [PollFd::new(self.handle.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
+    }
+
+    /// Returns when it has ended.
+    pub async fn ended(&self) {
+        use tokio::io::Interest;
+        use tokio::io::unix::AsyncFd;
+        // SAFETY: the handle is ours, open, and outlives its registration, which ends with this function.
+        let watched = unsafe { AsyncFd::register_with_interest(self.handle.as_fd(), Interest::READABLE) };
+        match watched {
+            Ok(handle) => drop(handle.readable().await.map(|_| ())),
+            // What cannot be watched is looked at when it matters.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// When it began, in clock ticks since boot; 0 when that may not be seen (hidden `/proc`).
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // The name, in parentheses, may hold anything; after it come the fields from the third on (proc(5)).
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        fields.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+/// `SO_PEERPIDFD` (Linux 6.5).
+fn peer_handle(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut handle: libc::c_int = -1;
+    let mut size = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
+    // SAFETY: `handle` has room for `size` bytes and lives through the call; `size` is a valid in-out length.
+    let result = unsafe {
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERPIDFD, (&raw mut handle).cast(), &raw mut size)
+    };
+    if result != 0 || handle < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(handle) })
+}
+
+/// `pidfd_open` (Linux 5.3).
+fn open_handle(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers and touches no memory of ours.
+    let handle = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let handle = libc::c_int::try_from(handle).map_err(io::Error::other)?;
+    if handle < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(handle) })
+}
+
+/// Where logind keeps one file for each user.
+pub const LOGIND_USERS: &str = "/run/systemd/users";
+
 /// True when `uid` has an active session at a seat of this computer.
 ///
-/// logind keeps one file per user in `/run/systemd/users`, which sd-login(3) (`sd_uid_get_seats`) reads in the same way.
+/// logind keeps one file per user in `LOGIND_USERS`, which sd-login(3) (`sd_uid_get_seats`) reads in the same way.
 /// Absent logind, absent file or anything unexpected means no.
 #[must_use]
-pub fn at_local_seat(uid: u32) -> bool {
+pub fn at_local_seat(users: &Path, uid: u32) -> bool {
     use std::io::Read;
     let mut text = String::new();
-    let Ok(file) = std::fs::File::open(format!("/run/systemd/users/{uid}")) else { return false };
+    let Ok(file) = std::fs::File::open(users.join(uid.to_string())) else { return false };
     if file.take(16 * 1024).read_to_string(&mut text).is_err() {
         return false;
     }
@@ -79,8 +168,35 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    #[tokio::test]
+    async fn a_process_is_known_by_what_cannot_be_reused() {
+        let (one, _two) = UnixStream::pair().unwrap();
+        let caller = identify(&one).unwrap();
+        for process in
+            [Process::of(&one, &caller).unwrap(), Process { pid: caller.pid, handle: open_handle(caller.pid).unwrap() }]
+        {
+            assert!(process.is_alive() && process.start_time() > 0);
+        }
+        assert!(Process::of(&one, &Caller { pid: 0, ..caller }).is_err());
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = Process { pid, handle: open_handle(pid).unwrap() };
+        assert!(process.is_alive());
+        child.kill().unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), process.ended()).await.unwrap();
+        assert!(!process.is_alive(), "also while nobody has waited for it");
+        child.wait().unwrap();
+        assert!(!process.is_alive() && process.start_time() == 0 && open_handle(pid).is_err());
+    }
+
     #[test]
-    fn a_user_without_a_session_is_not_at_a_seat() {
-        assert!(!at_local_seat(4_000_000_000));
+    fn only_an_active_session_at_a_seat_counts() {
+        let users = tempfile::tempdir().unwrap();
+        for (text, expected) in [("ACTIVE_SEATS=seat0\n", true), ("NAME=x\nSEATS=seat0\n", false), ("ACTIVE_SEATS=\n", false)] {
+            std::fs::write(users.path().join("1000"), text).unwrap();
+            assert_eq!(at_local_seat(users.path(), 1000), expected, "{text}");
+        }
+        assert!(!at_local_seat(users.path(), 1001));
+        assert!(!at_local_seat(Path::new(LOGIND_USERS), 4_000_000_000));
     }
 }

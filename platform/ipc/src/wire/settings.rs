@@ -106,6 +106,9 @@ pub struct SettingEntry {
 pub struct SettingsView {
     /// In the order of `SettingKey::ALL`.
     pub settings: Vec<SettingEntry>,
+    /// Who manages this computer, when the administrator's policy names an organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
 }
 
 impl SettingsView {
@@ -125,7 +128,7 @@ impl SettingsView {
             };
             SettingEntry { key, value, default, source, locked: is_locked, needs_admin: key.needs_admin() }
         };
-        Self { settings: SettingKey::ALL.into_iter().map(entry).collect() }
+        Self { settings: SettingKey::ALL.into_iter().map(entry).collect(), managed_by: None }
     }
 
     /// One entry.

@@ -8,7 +8,7 @@ use hamn_core::settings::{KillSwitch, Settings};
 use hamn_core::state::{Attempt, BlockReason, Generation, Phase};
 use hamn_core::status::{AttemptStatus, Blocked, Protection, ProviderStatus, StateKind, Status, TunnelStatus};
 use hamn_ipc::call::{CALL_QUEUE, EVENT_QUEUE};
-use hamn_ipc::server::{BoundSocket, Limits, ServerConfig, serve};
+use hamn_ipc::server::{BoundSocket, Bus, Limits, ServerConfig, serve};
 use hamn_ipc::wire::*;
 use hamn_ipc::{Call, Problem, ProblemCode, Request, Response, ServerHandles};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ pub struct Script {
     pub locked: Vec<SettingKey>,
     /// The answer to every request that goes to the helper.
     pub refuse: Option<ProblemCode>,
+    /// Where logind's files are, if anywhere.
+    pub logind_users: Option<PathBuf>,
+    pub polkit: Option<Bus>,
 }
 
 impl Default for Script {
@@ -48,6 +51,8 @@ impl Default for Script {
             limits: Limits::default(),
             locked: Vec::new(),
             refuse: None,
+            logind_users: None,
+            polkit: None,
         }
     }
 }
@@ -78,7 +83,14 @@ impl Fake {
         let (status, watched) = watch::channel(Arc::new(status()));
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (stop, stopped) = oneshot::channel();
-        let config = ServerConfig { version: "9.9.9".into(), control_group: script.control_group, limits: script.limits };
+        let config = ServerConfig {
+            control_group: script.control_group,
+            limits: script.limits,
+            // Nobody sits at this computer unless a test says so, and nobody's polkit is asked.
+            logind_users: script.logind_users.clone().unwrap_or_else(|| directory.path().join("nobody")),
+            polkit: script.polkit.clone(),
+            ..ServerConfig::new("9.9.9")
+        };
         let handles = ServerHandles { calls, status: watched, events: events.clone() };
         let serving = tokio::spawn(serve(bound, handles, config, async {
             let _ = stopped.await;
@@ -251,19 +263,16 @@ impl Actor {
             }
             Request::Policy => Response::Policy(Box::new(policy())),
             Request::Verify => Response::Verify(VerifyReport::new(vec![
-                Check {
-                    id: "rules".into(),
-                    title: "The rules are in force".into(),
-                    result: CheckResult::Pass,
-                    reason: "They were read back.".into(),
-                },
-                Check {
-                    id: "probe_v4_eth0".into(),
-                    title: "Nothing leaves through eth0 (IPv4)".into(),
-                    result: self.script.verify,
-                    reason: "The probe was sent.".into(),
-                },
+                check("rules", CheckResult::Pass),
+                check("probe_v4_eth0", self.script.verify),
             ])),
+            Request::Log { lines } => Response::Log(LogView { lines: (0..lines.min(3)).map(log_line).collect() }),
+            Request::Diagnose => {
+                let steps = ["link", "dns", "api", "handshake", "traffic"].map(|id| check(id, CheckResult::Pass));
+                Response::Ladder(Ladder { steps: steps.into() })
+            }
+            Request::Report => Response::Report(Report { text: "a report".into() }),
+            Request::RotateKey => Response::Devices(DeviceList { limit: Some(6), devices: self.devices.clone() }),
         })
     }
 
@@ -274,6 +283,19 @@ impl Actor {
     fn settings(&self) -> Response {
         Response::Settings(Box::new(SettingsView::new(&self.settings, &self.script.locked)))
     }
+}
+
+fn check(id: &str, result: CheckResult) -> Check {
+    let (title, reason) = if id.starts_with("probe") {
+        ("Nothing leaves through eth0 (IPv4)", "The probe was sent.")
+    } else {
+        ("The rules are in force", "They were read back.")
+    };
+    Check { id: id.into(), title: title.into(), result, reason: reason.into(), ..Check::default() }
+}
+
+fn log_line(n: u32) -> LogLine {
+    LogLine { at_unix_s: 1_800_000_000, level: "info".into(), target: "hamn_helper".into(), message: format!("line {n}") }
 }
 
 pub fn status() -> Status {
@@ -304,6 +326,7 @@ pub fn status() -> Status {
             list_stale: false,
         },
         warnings: Vec::new(),
+        managed_by: None,
     }
 }
 
@@ -332,6 +355,8 @@ pub fn tunnel() -> TunnelStatus {
         last_handshake_s: Some(12),
         connected_since_unix_s: Some(1_800_000_000),
         stalled: false,
+        exit_addresses: vec!["198.51.100.1".parse().unwrap()],
+        provisional: false,
     }
 }
 
@@ -345,6 +370,7 @@ pub fn listing() -> ServerListing {
         features: vec!["ipv6".into()],
         protocols: vec!["wireguard".into()],
         exits: vec![exit("se"), exit("us")],
+        latency_ms: Some(12),
     };
     let city = CityEntry {
         id: "se-sto".into(),

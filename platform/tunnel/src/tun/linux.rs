@@ -36,8 +36,8 @@ pub(super) fn open(name: &InterfaceName) -> Result<OwnedFd, TunnelError> {
     }
 }
 
-/// Registers the device with the runtime.
-pub(super) fn register(device: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Registers a descriptor with the runtime.
+pub(crate) fn register(device: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open, names one file description and does not change until it is dropped with the AsyncFd.
     let registered = unsafe { AsyncFd::register(device) };
     registered.map_err(io::Error::from)

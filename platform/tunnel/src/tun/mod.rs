@@ -8,7 +8,8 @@ mod packets;
 #[cfg(target_os = "linux")]
 use linux as platform;
 
-pub(crate) use packets::{Counters, DeviceHandle, TunReader, TunWriter, pair};
+pub(crate) use packets::{DeviceHandle, TunReader, TunWriter, pair};
+pub(crate) use platform::register;
 
 use crate::error::TunnelError;
 use hamn_core::net::InterfaceName;
@@ -23,6 +24,11 @@ use std::os::fd::OwnedFd;
 /// [`TunnelError::InterfaceExists`] if there is an interface of that name, whoever made it (TAMPER-04).
 pub(crate) async fn create(name: &InterfaceName, addresses: &[IpNet], mtu: u16) -> Result<OwnedFd, TunnelError> {
     let device = platform::open(name)?;
-    address::configure(name, addresses, mtu).await?;
+    configure(name, addresses, mtu).await?;
     Ok(device)
+}
+
+/// Sets MTU and addresses of an interface and brings it up.
+pub(crate) async fn configure(name: &InterfaceName, addresses: &[IpNet], mtu: u16) -> Result<(), TunnelError> {
+    address::configure(name, addresses, mtu).await
 }

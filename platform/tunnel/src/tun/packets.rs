@@ -1,6 +1,7 @@
 //! Packets between the TUN device and the engine, with a door for our own probes.
 
 use crate::wireguard::probe::Probe;
+use crate::wireguard::{Meter, Totals};
 use bytes::BytesMut;
 use gotatun::packet::{Ip, Packet, PacketBufPool};
 use gotatun::tun::{IpRecv, IpSend, MtuWatcher};
@@ -23,17 +24,33 @@ const PROBE_QUEUE: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Bytes written to the device.
-    pub(crate) rx_bytes: AtomicU64,
+    rx_bytes: AtomicU64,
     /// Packets out of the tunnel, answers to probes included: proof that the gateway is there.
-    pub(crate) heard: AtomicU64,
+    heard: AtomicU64,
     /// Bytes read from the device.
-    pub(crate) tx_bytes: AtomicU64,
+    tx_bytes: AtomicU64,
     /// Packets into the tunnel, probes excluded.
-    pub(crate) sent: AtomicU64,
+    sent: AtomicU64,
     /// Set by a watcher that wants to hear of the next packet into the tunnel.
-    pub(crate) idle: AtomicBool,
+    idle: AtomicBool,
     /// Told of that packet.
-    pub(crate) busy: Notify,
+    pub(crate) busy: Arc<Notify>,
+}
+
+impl Meter for Counters {
+    fn totals(&self) -> Totals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            rx_bytes: read(&self.rx_bytes),
+            heard: read(&self.heard),
+            tx_bytes: read(&self.tx_bytes),
+            sent: read(&self.sent),
+        }
+    }
+
+    fn await_traffic(&self) {
+        self.idle.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Link {

@@ -4,12 +4,13 @@ use crate::options::Limits;
 use hamn_core::event::TunnelEvent;
 use hamn_core::state::BlockReason;
 
-/// A look at the clock that comes this late means that the machine slept, or that this process was stopped.
+/// A look at the clock that comes this much later than it was meant to means that the machine slept, or that this process
+/// was stopped.
 const SLEPT_MS: u64 = 5_000;
 /// Between two looks while there is traffic.
 const LOOK_MS: u64 = 250;
-/// Between two looks while nothing is sent.
-const LOOK_IDLE_MS: u64 = 1_000;
+/// Between two looks while nothing is sent, at most: each is there to notice sleep. Traffic calls for a look by itself.
+const LOOK_IDLE_MS: u64 = 5_000;
 
 /// What the counters say at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Step {
 pub(crate) struct Liveness {
     limits: Limits,
     last: Look,
+    /// When the next look is due.
+    due_ms: u64,
     heard_ms: u64,
     asked_ms: u64,
     switched_ms: u64,
@@ -53,7 +56,16 @@ pub(crate) struct Liveness {
 impl Liveness {
     pub(crate) fn new(limits: Limits, now: Look) -> Self {
         let now_ms = now.now_ms;
-        Self { limits, last: now, heard_ms: now_ms, asked_ms: now_ms, switched_ms: now_ms, unanswered_ms: None, stalled: false }
+        Self {
+            limits,
+            last: now,
+            due_ms: now_ms,
+            heard_ms: now_ms,
+            asked_ms: now_ms,
+            switched_ms: now_ms,
+            unanswered_ms: None,
+            stalled: false,
+        }
     }
 
     pub(crate) const fn stalled(&self) -> bool {
@@ -62,13 +74,13 @@ impl Liveness {
 
     /// The outer path or the key is new: what was sent before says nothing about it.
     pub(crate) fn start_over(&mut self, now_ms: u64) {
-        self.last.now_ms = now_ms;
+        self.due_ms = now_ms;
         self.unanswered_ms = self.unanswered_ms.map(|_| now_ms);
         self.heard_ms = now_ms;
     }
 
     pub(crate) fn look(&mut self, look: Look) -> Step {
-        let slept = look.now_ms.saturating_sub(self.last.now_ms) > SLEPT_MS;
+        let slept = look.now_ms.saturating_sub(self.due_ms) > SLEPT_MS;
         if slept {
             self.start_over(look.now_ms);
         }
@@ -94,9 +106,11 @@ impl Liveness {
             None if active => {}
             None => {
                 step.idle = true;
-                step.again_ms = LOOK_IDLE_MS;
+                let ask_ms = self.heard_ms.saturating_add(self.limits.idle_probe_ms);
+                step.again_ms = ask_ms.saturating_sub(look.now_ms).min(LOOK_IDLE_MS);
             }
         }
+        self.due_ms = look.now_ms.saturating_add(step.again_ms);
         step
     }
 
@@ -212,6 +226,30 @@ mod tests {
         assert_eq!(step.event, None);
         let seen = wait(&mut liveness, 1, 0, 3_600_250, 3_603_000);
         assert_eq!(seen, [(3_602_500, TunnelEvent::Stalled)]);
+    }
+
+    #[test]
+    fn an_idle_look_in_its_time_is_no_sleep_and_the_question_comes_in_its_time() {
+        let mut liveness = fresh();
+        let (mut now_ms, mut looks) = (250, 0);
+        loop {
+            let step = liveness.look(Look { now_ms, sent: 0, heard: 0 });
+            assert!(!step.rebind);
+            if step.ask {
+                break;
+            }
+            looks += 1;
+            // An alarm may ring a little late.
+            now_ms += step.again_ms + 1;
+        }
+        assert!((18_000..18_100).contains(&now_ms), "{now_ms}");
+        assert!(looks < 6, "{looks}");
+        // A packet that wakes the watch between two looks is no sleep either; ten seconds behind the time are.
+        let mut liveness = fresh();
+        let again_ms = liveness.look(Look { now_ms: 0, sent: 0, heard: 0 }).again_ms;
+        assert_eq!(again_ms, 5_000);
+        assert!(!liveness.look(Look { now_ms: 4_900, sent: 1, heard: 1 }).rebind);
+        assert!(liveness.look(Look { now_ms: 15_000, sent: 1, heard: 1 }).rebind);
     }
 
     #[test]

@@ -1,15 +1,22 @@
-//! WireGuard by the `gotatun` engine, on our TUN device and our sockets.
+//! WireGuard on a data plane of our own, or on `gotatun`'s where the kernel refuses what ours needs.
 
+mod carrier;
+mod client;
 mod liveness;
+mod own;
 pub(crate) mod probe;
 pub mod server;
 mod session;
 mod socket;
+mod stock;
 
+pub(crate) use carrier::{Meter, Totals};
+
+use crate::alarm::Alarm;
 use crate::error::TunnelError;
-use crate::options::{Limits, Options, Secrets};
-use crate::tun;
-use gotatun::device::{DeviceBuilder, Peer};
+use crate::options::{Engine, Limits, Options, Secrets};
+use client::Client;
+use gotatun::device::Peer;
 use gotatun::noise::TimerParams;
 use gotatun::x25519;
 use hamn_core::event::TunnelEvent;
@@ -19,19 +26,16 @@ use hamn_core::plan::TunnelPlan;
 use ipnet::IpNet;
 use probe::Probe;
 use session::{Session, WireGuard};
-use socket::{Gateway, MarkedSockets};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// The implementation that carries the packets, as shown.
-pub(crate) const ENGINE: &str = "gotatun";
 
 /// Creates the device and the socket and sends the first handshake.
 pub(crate) async fn start(
     plan: &TunnelPlan,
     secrets: &Secrets,
     options: Options,
+    engine: Engine,
     events: mpsc::Sender<TunnelEvent>,
 ) -> Result<WireGuard, TunnelError> {
     let mut endpoints: Vec<Endpoint> =
@@ -45,26 +49,13 @@ pub(crate) async fn start(
         return Err(TunnelError::NoAddress);
     }
     let probe = Probe::new(plan).map(Arc::new);
-    let device = tun::create(&options.interface, &addresses, plan.mtu).await?;
-    let (writer, reader, link) = tun::pair(device, plan.mtu, probe.clone())
-        .map_err(|source| TunnelError::Device { name: options.interface.clone(), source })?;
-
-    let peer_key = x25519::PublicKey::from(*plan.peer.as_bytes());
     let keepalive_s = plan.keepalive_s.filter(|seconds| *seconds > 0).unwrap_or(options.limits.keepalive_s);
-    let peer = peer(&plan.peer, &plan.allowed_ips, secrets.preshared_key.as_ref());
-    let mut peer = peer.with_endpoint(endpoint.address).dangerously_with_timer_params(timers(&options.limits));
-    peer.keepalive = Some(keepalive_s);
-    let gateway = Gateway::new(endpoint.address);
-    let mut builder = DeviceBuilder::new()
-        .with_udp(MarkedSockets { gateway: gateway.clone() })
-        .with_ip_pair(writer, reader)
-        .with_private_key(private_key(&secrets.private_key))
-        .with_peer(peer);
-    if let Some(mark) = options.fwmark {
-        builder = builder.with_fwmark(mark);
-    }
-    let engine = builder.build().await?;
-    let session = Session { engine, peer: peer_key, gateway, endpoints, probe, link, limits: options.limits, mtu: plan.mtu };
+    let alarm = Alarm::new().map_err(TunnelError::Alarm)?;
+    let (endpoint, client_probe) = (endpoint.address, probe.clone());
+    let client = Client { plan, secrets, options: &options, addresses, endpoint, keepalive_s, probe: client_probe };
+    let carrier = client::start(client, engine).await?;
+    tracing::info!(engine = carrier.name(), "the tunnel's data plane");
+    let session = Session { carrier, alarm, endpoint, endpoints, probe, limits: options.limits, mtu: plan.mtu };
     Ok(session.spawn(events))
 }
 

@@ -7,14 +7,19 @@
 use bytes::{BufMut, BytesMut};
 use hamn_core::plan::TunnelPlan;
 use ipnet::IpNet;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Addresses asked of each kind; a plan may name more.
 const TARGETS_PER_KIND: usize = 3;
 /// Below Linux's range of ephemeral ports (32768 to 60999), so that no socket of the host has it by chance.
 const SOURCE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Questions whose answers are timed: those of the last seconds.
+const TIMED: usize = 16;
 const DNS_PORT: u16 = 53;
 const HOP_LIMIT: u8 = 64;
 const ICMP: u8 = 1;
@@ -36,6 +41,28 @@ struct Question {
     to: IpAddr,
 }
 
+/// When the newest questions were put, by their number, and the shortest wait for an answer to one of them.
+#[derive(Debug, Default)]
+struct Timing {
+    put: VecDeque<(u16, Instant)>,
+    shortest: Option<Duration>,
+}
+
+impl Timing {
+    fn put(&mut self, sequence: u16, now: Instant) {
+        if self.put.len() >= TIMED {
+            self.put.pop_front();
+        }
+        self.put.push_back((sequence, now));
+    }
+
+    fn answered(&mut self, sequence: u16, now: Instant) {
+        let Some((_, put)) = self.put.iter().find(|(known, _)| *known == sequence) else { return };
+        let waited = now.saturating_duration_since(*put);
+        self.shortest = Some(self.shortest.map_or(waited, |shortest| shortest.min(waited)));
+    }
+}
+
 /// The questions of one tunnel.
 #[derive(Debug)]
 pub(crate) struct Probe {
@@ -43,6 +70,7 @@ pub(crate) struct Probe {
     id: u16,
     port: u16,
     sequence: AtomicU16,
+    timing: Mutex<Timing>,
     /// Told of each answer.
     pub(crate) answered: Notify,
 }
@@ -69,6 +97,7 @@ impl Probe {
             id: rand::random(),
             port: rand::random_range(SOURCE_PORTS),
             sequence: AtomicU16::new(0),
+            timing: Mutex::default(),
             answered: Notify::new(),
         })
     }
@@ -76,6 +105,7 @@ impl Probe {
     /// One packet for each question.
     pub(crate) fn packets(&self) -> Vec<BytesMut> {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        self.timing.lock().unwrap_or_else(PoisonError::into_inner).put(sequence, Instant::now());
         self.questions
             .iter()
             .map(|question| {
@@ -97,9 +127,20 @@ impl Probe {
             _ => false,
         };
         if answers {
+            // A question is put again before its answer can be there, and only an echo says to which it belongs.
+            if let Some(sequence) = (protocol != UDP).then(|| read_u16(payload, 6)).flatten() {
+                self.timing.lock().unwrap_or_else(PoisonError::into_inner).answered(sequence, Instant::now());
+            }
             self.answered.notify_one();
         }
         answers
+    }
+
+    /// The shortest time from an echo request to its own answer, in milliseconds and at least 1. `None` until one came, and
+    /// where only resolvers are asked.
+    pub(crate) fn round_trip_ms(&self) -> Option<u32> {
+        let shortest = self.timing.lock().unwrap_or_else(PoisonError::into_inner).shortest?;
+        Some(u32::try_from(shortest.as_millis()).unwrap_or(u32::MAX).max(1))
     }
 
     fn asked(&self, kind: Kind, from: IpAddr) -> bool {
@@ -331,6 +372,33 @@ mod tests {
             other_id[id_at] ^= 1;
             assert!(!probe.take_answer(&other_id));
         }
+    }
+
+    #[test]
+    fn an_answer_is_timed_from_its_own_question_and_not_from_the_newest() {
+        let probe = Probe::new(&plan()).unwrap();
+        let first = probe.packets();
+        assert_eq!(probe.round_trip_ms(), None);
+        std::thread::sleep(Duration::from_millis(60));
+        probe.packets();
+        for packet in &first {
+            assert!(probe.take_answer(&answer(packet)));
+        }
+        let waited = probe.round_trip_ms().unwrap();
+        assert!((60..10_000).contains(&waited), "{waited}");
+        for _ in 0..TIMED {
+            probe.packets();
+        }
+        let mut timing = Timing::default();
+        let start = Instant::now();
+        for sequence in 0..100 {
+            timing.put(sequence, start);
+        }
+        timing.answered(3, start);
+        assert_eq!((timing.put.len(), timing.shortest), (TIMED, None), "too old to be known");
+        timing.answered(99, start + Duration::from_millis(7));
+        timing.answered(98, start + Duration::from_millis(9));
+        assert_eq!(timing.shortest, Some(Duration::from_millis(7)));
     }
 
     #[test]

@@ -1,39 +1,26 @@
 //! The task that owns one client tunnel: verifies it, watches it, recovers it, ends it.
 
-use super::ENGINE;
+use super::carrier::{Carrier, Handshakes, Meter};
 use super::liveness::{Liveness, Look, Step};
 use super::probe::Probe;
-use super::socket::{Gateway, MarkedSockets};
+use crate::alarm::Alarm;
 use crate::clock::boottime_ms;
 use crate::error::TunnelError;
 use crate::options::{Limits, TunnelStats};
-use crate::tun::{Counters, DeviceHandle, TunReader, TunWriter};
 use crate::{Pending, Tunnel};
-use gotatun::device::Device;
-use gotatun::x25519;
 use hamn_core::event::TunnelEvent;
 use hamn_core::key::SecretKey;
 use hamn_core::net::Endpoint;
 use hamn_core::state::BlockReason;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
-
-type Engine = Device<(MarkedSockets, TunWriter, TunReader)>;
 
 /// Requests that may wait for the task.
 const COMMANDS: usize = 8;
-/// Between two looks while the first handshake is under way: this delays `Verified` by half of it on average.
-const HANDSHAKE_LOOK_MS: u64 = 10;
-/// How long the sending of an initiation may take; the answer is not awaited.
-const INITIATION_TIMEOUT: Duration = Duration::from_millis(20);
-/// How long `stop` waits for the engine's tasks and the interface.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Session age after which the engine renews the keys (WireGuard paper section 6.2).
-const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// Between two looks at a tunnel that has failed: there is nothing to see.
+const FAILED_LOOK_MS: u64 = 60_000;
 /// Events that the receiver has not taken yet. They alternate, so only a receiver that is gone for minutes loses any.
 const OUTBOX: usize = 16;
 
@@ -56,7 +43,9 @@ struct Snapshot {
 pub(crate) struct WireGuard {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Snapshot>,
-    counters: Arc<Counters>,
+    engine: &'static str,
+    meter: Arc<dyn Meter>,
+    probe: Option<Arc<Probe>>,
     mtu: u16,
 }
 
@@ -76,13 +65,15 @@ impl WireGuard {
 impl Tunnel for WireGuard {
     fn stats(&self) -> TunnelStats {
         let Snapshot { endpoint, handshake_ms, stalled, verified } = *self.snapshot.borrow();
+        let totals = self.meter.totals();
         TunnelStats {
-            engine: ENGINE,
-            rx_bytes: self.counters.rx_bytes.load(Ordering::Relaxed),
-            tx_bytes: self.counters.tx_bytes.load(Ordering::Relaxed),
+            engine: self.engine,
+            rx_bytes: totals.rx_bytes,
+            tx_bytes: totals.tx_bytes,
             last_handshake_age_ms: handshake_ms.map(|then| boottime_ms().saturating_sub(then)),
             endpoint,
             mtu: self.mtu,
+            round_trip_ms: self.probe.as_deref().and_then(Probe::round_trip_ms),
             stalled,
             verified,
         }
@@ -113,13 +104,13 @@ impl Tunnel for WireGuard {
 
 /// What a tunnel consists of.
 pub(super) struct Session {
-    pub(super) engine: Engine,
-    pub(super) peer: x25519::PublicKey,
-    pub(super) gateway: Gateway,
+    pub(super) carrier: Box<dyn Carrier>,
+    pub(super) alarm: Alarm,
+    /// The gateway's address in use.
+    pub(super) endpoint: SocketAddr,
     /// In the order in which they are tried; the first is in use.
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) probe: Option<Arc<Probe>>,
-    pub(super) link: DeviceHandle,
     pub(super) limits: Limits,
     pub(super) mtu: u16,
 }
@@ -127,13 +118,14 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn spawn(self, events: mpsc::Sender<TunnelEvent>) -> WireGuard {
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
-        let endpoint = self.endpoints.first().copied().unwrap_or(Endpoint::udp(self.gateway.address()));
+        let endpoint = self.endpoints.first().copied().unwrap_or(Endpoint::udp(self.endpoint));
         let first = Snapshot { endpoint, handshake_ms: None, stalled: false, verified: false };
         let (snapshot, snapshot_rx) = watch::channel(first);
-        let (counters, mtu) = (Arc::clone(&self.link.counters), self.mtu);
+        let (engine, meter, probe, mtu) = (self.carrier.name(), self.carrier.meter(), self.probe.clone(), self.mtu);
         let until_ms = boottime_ms().saturating_add(self.limits.handshake_timeout_ms);
         let task = SessionTask {
             session: self,
+            meter: Arc::clone(&meter),
             snapshot,
             events,
             outbox: VecDeque::new(),
@@ -142,7 +134,7 @@ impl Session {
             socketless: false,
         };
         tokio::spawn(task.run(commands));
-        WireGuard { commands: commands_tx, snapshot: snapshot_rx, counters, mtu }
+        WireGuard { commands: commands_tx, snapshot: snapshot_rx, engine, meter, probe, mtu }
     }
 }
 
@@ -159,28 +151,9 @@ enum Phase {
     Failed,
 }
 
-/// Counts completed handshakes, which the engine tells only by their age.
-#[derive(Debug, Default)]
-struct Handshakes {
-    count: u64,
-    last_ms: Option<u64>,
-}
-
-impl Handshakes {
-    fn see(&mut self, age: Option<Duration>, now_ms: u64) {
-        // The age is rounded and the two clocks are read one after the other.
-        const SLACK_MS: u64 = 300;
-        let Some(age) = age else { return };
-        let then_ms = now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        if self.last_ms.is_none_or(|last| then_ms > last.saturating_add(SLACK_MS)) {
-            self.count = self.count.saturating_add(1);
-            self.last_ms = Some(then_ms);
-        }
-    }
-}
-
 struct SessionTask {
     session: Session,
+    meter: Arc<dyn Meter>,
     snapshot: watch::Sender<Snapshot>,
     events: mpsc::Sender<TunnelEvent>,
     outbox: VecDeque<TunnelEvent>,
@@ -192,12 +165,9 @@ struct SessionTask {
 
 impl SessionTask {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        self.send_initiation().await;
-        let mut look_at = Instant::now();
-        let probe = self.session.probe.clone();
-        let counters = Arc::clone(&self.session.link.counters);
-        let events = self.events.clone();
-        let mut lost = self.session.link.lost.clone();
+        self.session.carrier.initiate().await;
+        self.session.alarm.set(0);
+        let (probe, bell, events) = (self.session.probe.clone(), self.session.carrier.bell(), self.events.clone());
         let stopped = loop {
             let failed = matches!(self.phase, Phase::Failed);
             tokio::select! {
@@ -205,7 +175,7 @@ impl SessionTask {
                     Some(Command::Stop(reply)) => break Some(reply),
                     Some(command) => {
                         self.obey(command).await;
-                        look_at = Instant::now();
+                        self.session.alarm.set(0);
                     }
                     None => break None,
                 },
@@ -215,18 +185,13 @@ impl SessionTask {
                         permit.send(event);
                     }
                 }
-                () = taken_away(&mut lost), if !failed => self.fail(BlockReason::TunnelDevice),
-                () = self.session.engine.wait(), if !failed => {
-                    // The device is the usual reason, and says so by itself.
-                    let lost = *self.session.link.lost.borrow();
-                    self.fail(if lost { BlockReason::TunnelDevice } else { BlockReason::Internal });
-                }
-                () = answered(probe.as_deref()), if !failed => look_at = self.look().await,
-                () = counters.busy.notified(), if !failed => look_at = self.look().await,
-                () = sleep_until(look_at), if !failed => look_at = self.look().await,
+                reason = self.session.carrier.ended(), if !failed => self.fail(reason),
+                () = answered(probe.as_deref()), if !failed => self.look().await,
+                () = bell.notified(), if !failed => self.look().await,
+                () = self.session.alarm.rings() => self.look().await,
             }
         };
-        self.end().await;
+        self.session.carrier.stop().await;
         if let Some(stopped) = stopped {
             // The caller may have stopped waiting.
             let _ = stopped.send(());
@@ -256,11 +221,10 @@ impl SessionTask {
         };
     }
 
-    /// Reads the counters and does what they call for; returns when to look again.
-    async fn look(&mut self) -> Instant {
+    /// Reads the counters, does what they call for, and sets the alarm for the next look.
+    async fn look(&mut self) {
         let now_ms = boottime_ms();
-        let age = self.session.engine.peers().await.first().and_then(|peer| peer.stats.last_handshake);
-        self.handshakes.see(age, now_ms);
+        self.handshakes = self.session.carrier.handshakes(now_ms).await;
         let again_ms = match &mut self.phase {
             Phase::Handshake { until_ms } => {
                 let until_ms = *until_ms;
@@ -271,10 +235,10 @@ impl SessionTask {
                 self.verify(now_ms, until_ms, ask_ms)
             }
             Phase::Up(_) => self.watch(now_ms).await,
-            Phase::Failed => 1_000,
+            Phase::Failed => FAILED_LOOK_MS,
         };
         self.publish();
-        Instant::now() + Duration::from_millis(again_ms)
+        self.session.alarm.set(now_ms.saturating_add(again_ms));
     }
 
     fn first_handshake(&mut self, now_ms: u64, until_ms: u64) -> u64 {
@@ -285,13 +249,15 @@ impl SessionTask {
         }
         if now_ms >= until_ms {
             self.fail(BlockReason::GatewaySilent);
+            return 0;
         }
-        HANDSHAKE_LOOK_MS
+        let left_ms = until_ms.saturating_sub(now_ms);
+        self.session.carrier.handshake_look_ms().map_or(left_ms, |look_ms| look_ms.min(left_ms))
     }
 
     /// Waits for the first packet out of the tunnel. With nobody to ask, the handshake must do.
     fn verify(&mut self, now_ms: u64, until_ms: u64, ask_ms: u64) -> u64 {
-        let heard = self.session.link.counters.heard.load(Ordering::Relaxed);
+        let heard = self.meter.totals().heard;
         if heard > 0 || self.session.probe.is_none() {
             self.phase = Phase::Up(Liveness::new(self.session.limits, self.counted(now_ms)));
             self.tell(TunnelEvent::Verified);
@@ -313,15 +279,21 @@ impl SessionTask {
     async fn watch(&mut self, now_ms: u64) -> u64 {
         let look = self.counted(now_ms);
         let Phase::Up(liveness) = &mut self.phase else { return 0 };
-        let Step { event, ask, switch_endpoint, rebind, idle, again_ms } = liveness.look(look);
-        self.session.link.counters.idle.store(idle, Ordering::Relaxed);
+        let Step { event, ask, switch_endpoint, rebind, idle, mut again_ms } = liveness.look(look);
+        if idle {
+            self.meter.await_traffic();
+            if self.meter.totals().sent != look.sent {
+                // It came before it was awaited.
+                again_ms = 0;
+            }
+        }
         match event {
             Some(TunnelEvent::Failed(reason)) => {
                 self.fail(reason);
                 return again_ms;
             }
             Some(TunnelEvent::Stalled) => {
-                tracing::info!(gateway = %self.session.gateway.address(), "nothing heard from the gateway");
+                tracing::info!(gateway = %self.session.endpoint, "nothing heard from the gateway");
                 self.force_handshake().await;
                 self.tell(TunnelEvent::Stalled);
             }
@@ -343,12 +315,9 @@ impl SessionTask {
     /// What was sent and heard. Packets out of the tunnel prove that traffic flows; a handshake does only where there is
     /// nobody to ask, because a gateway may agree on keys and carry nothing.
     fn counted(&self, now_ms: u64) -> Look {
-        let Counters { heard, sent, .. } = &*self.session.link.counters;
-        let mut heard = heard.load(Ordering::Relaxed);
-        if self.session.probe.is_none() {
-            heard = heard.saturating_add(self.handshakes.count);
-        }
-        Look { now_ms, sent: sent.load(Ordering::Relaxed), heard }
+        let totals = self.meter.totals();
+        let by_handshakes = if self.session.probe.is_none() { self.handshakes.count } else { 0 };
+        Look { now_ms, sent: totals.sent, heard: totals.heard.saturating_add(by_handshakes) }
     }
 
     async fn ask(&mut self) {
@@ -363,32 +332,12 @@ impl SessionTask {
         let Some(probe) = &self.session.probe else { return };
         for packet in probe.packets() {
             // Full only if the engine does not read; the next question comes soon.
-            let _ = self.session.link.inject.try_send(packet);
+            self.session.carrier.inject(packet);
         }
     }
 
-    /// A handshake while the session in use goes on. The engine sends an initiation only if the session is due for
-    /// renewal, so for a moment each is.
     async fn force_handshake(&mut self) {
-        self.set_rekey_after(Duration::ZERO).await;
-        self.send_initiation().await;
-        self.set_rekey_after(REKEY_AFTER).await;
-    }
-
-    async fn set_rekey_after(&mut self, age: Duration) {
-        let mut params = super::timers(&self.session.limits);
-        params.rekey_after_time = age..=age;
-        let change = self.session.engine.modify_peer(&self.session.peer, |peer| {
-            peer.dangerously_set_timer_params(Some(params));
-        });
-        if let Err(error) = change.await {
-            tracing::warn!(%error, "the engine keeps its timers");
-        }
-    }
-
-    async fn send_initiation(&self) {
-        // The future sends at once and then waits for the answer, which the next look sees, too.
-        let _ = timeout(INITIATION_TIMEOUT, self.session.engine.force_handshake(&self.session.peer)).await;
+        self.session.carrier.renew().await;
     }
 
     /// With a session that works, only the socket is replaced: the gateway follows the first packet from the new address.
@@ -402,9 +351,7 @@ impl SessionTask {
             }
             Phase::Handshake { .. } | Phase::Verify { .. } | Phase::Failed => false,
         };
-        // The engine remembers the port it got, so port 0 is a change, and a change of the port replaces the socket. After
-        // a failure it would remember 0, hence the other way.
-        if !working || self.socketless || self.session.engine.set_listen_port(0).await.is_err() {
+        if !working || self.socketless || self.session.carrier.rebind().await.is_err() {
             return self.restart().await;
         }
         self.force_handshake().await;
@@ -422,34 +369,29 @@ impl SessionTask {
     /// New socket, no sessions, handshake at once.
     async fn restart(&mut self) -> Result<(), TunnelError> {
         self.socketless = true;
-        self.session.engine.suspend().await;
-        self.session.engine.resume().await?;
+        self.session.carrier.restart().await?;
         self.socketless = false;
-        self.send_initiation().await;
         Ok(())
     }
 
     async fn set_key(&mut self, key: &SecretKey) -> Result<(), TunnelError> {
-        // Suspended, so that the engine takes the key without opening a socket for it, and forgets a handshake under the
-        // old key that is still under way.
-        self.session.engine.suspend().await;
-        self.session.engine.set_private_key(super::private_key(key)).await?;
         if let Phase::Up(liveness) = &mut self.phase {
             liveness.start_over(boottime_ms());
         }
-        self.restart().await
+        self.socketless = true;
+        self.session.carrier.set_private_key(key).await?;
+        self.socketless = false;
+        Ok(())
     }
 
     async fn switch_endpoint(&mut self) {
         self.session.endpoints.rotate_left(1);
         let Some(endpoint) = self.session.endpoints.first().copied() else { return };
         tracing::info!(%endpoint, "trying another address of the gateway");
-        self.session.gateway.set(endpoint.address);
-        let change = self.session.engine.modify_peer(&self.session.peer, |peer| peer.set_endpoint(Some(endpoint.address)));
-        if let Err(error) = change.await {
-            tracing::warn!(%error, "the engine keeps its endpoint");
-        }
-        if let Err(error) = self.restart().await {
+        self.session.endpoint = endpoint.address;
+        let change = self.session.carrier.set_endpoint(endpoint.address).await;
+        self.socketless = change.is_err();
+        if let Err(error) = change {
             tracing::warn!(%error, "no new socket");
         }
     }
@@ -482,25 +424,6 @@ impl SessionTask {
                 Phase::Failed => snapshot.stalled = true,
             }
         });
-    }
-
-    /// Ends the engine and waits until the descriptor of the device is closed, which removes the interface.
-    async fn end(self) {
-        let Session { engine, link, .. } = self.session;
-        if timeout(STOP_TIMEOUT, engine.stop()).await.is_err() {
-            tracing::warn!("the engine did not stop in time");
-        }
-        let DeviceHandle { gone, .. } = link;
-        if timeout(STOP_TIMEOUT, gone).await.is_err() {
-            tracing::warn!("the tunnel device is still in use");
-        }
-    }
-}
-
-/// Ends when the device was taken away.
-async fn taken_away(lost: &mut watch::Receiver<bool>) {
-    if lost.wait_for(|lost| *lost).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

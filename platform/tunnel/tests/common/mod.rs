@@ -5,7 +5,7 @@ use hamn_core::key::{PublicKey, SecretKey};
 use hamn_core::net::{Endpoint, FWMARK, InterfaceName};
 use hamn_core::plan::{KeySource, Place, TunnelPlan};
 use hamn_tunnel::wireguard::server::{ServerOptions, WireGuardServer};
-use hamn_tunnel::{Limits, Options, Secrets, Tunnel, TunnelError};
+use hamn_tunnel::{Engine, Limits, Options, Secrets, Tunnel, TunnelError};
 use nix::sched::{CloneFlags, unshare};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -72,11 +72,13 @@ pub struct Lab {
     pub gateway: Namespace,
     pub gateway_key: SecretKey,
     pub client_key: SecretKey,
+    /// At both ends.
+    pub engine: Engine,
 }
 
 /// client c0 10.0.0.2, fd01::2 <-> 10.0.0.1, fd01::1 g0 gateway, with an nft count of marked and unmarked WireGuard
 /// packets at the client, and an echo (UDP and TCP) and a resolver at the gateway.
-pub async fn lab() -> Lab {
+pub async fn lab(engine: Engine) -> Lab {
     let (client, gateway) = (Namespace::new(), Namespace::new());
     let gateway_thread = gateway.thread_id;
     client
@@ -98,7 +100,7 @@ END"
         .await;
     gateway.sh("ip link set lo up; ip addr add 10.0.0.1/24 dev g0; ip addr add fd01::1/64 dev g0 nodad; ip link set g0 up").await;
     gateway.run(async { services().await }).await;
-    Lab { client, gateway, gateway_key: SecretKey::new([0x51; 32]), client_key: SecretKey::new([0x42; 32]) }
+    Lab { client, gateway, gateway_key: SecretKey::new([0x51; 32]), client_key: SecretKey::new([0x42; 32]), engine }
 }
 
 async fn services() {
@@ -184,7 +186,7 @@ impl Lab {
 
     pub async fn server(&self) -> WireGuardServer {
         let key = self.gateway_key.clone();
-        let client = public(&self.client_key);
+        let (client, engine) = (public(&self.client_key), self.engine);
         self.gateway
             .run(async move {
                 let options = ServerOptions {
@@ -194,7 +196,7 @@ impl Lab {
                     listen_port: PORT,
                     private_key: key,
                 };
-                let server = WireGuardServer::start(options).await.unwrap();
+                let server = WireGuardServer::start_on(engine, options).await.unwrap();
                 server.add_peer(client, &inner(), None).await.unwrap();
                 server
             })
@@ -214,12 +216,12 @@ impl Lab {
     ) -> Result<Connection, TunnelError> {
         let secrets = Secrets { private_key: self.client_key.clone(), preshared_key };
         let (sender, events) = mpsc::channel(4);
-        let started = Instant::now();
+        let (started, engine) = (Instant::now(), self.engine);
         let tunnel = self
             .client
             .run(async move {
                 let options = Options { limits, ..Options::default() };
-                hamn_tunnel::start(&plan, secrets, options, sender).await
+                hamn_tunnel::start_on(engine, &plan, secrets, options, sender).await
             })
             .await?;
         Ok(Connection { tunnel, events, started })
@@ -367,4 +369,28 @@ impl WireguardGo {
         self.child.kill().await.unwrap();
         let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.name));
     }
+}
+
+/// From now on the calling thread, and what it starts, gets this error for an ioctl of this number (seccomp(2)).
+#[expect(unsafe_code, reason = "seccomp has no safe wrapper")]
+pub fn refuse_ioctl(number: libc::Ioctl, errno: i32) {
+    const NUMBER: u32 = 0;
+    // Low half of the second argument, in `struct seccomp_data` of a little-endian machine.
+    const SECOND_ARGUMENT: u32 = 16 + 8;
+    let load = |offset| (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let unless = |value, skip| (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, value);
+    let answer = |value| (libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    let program = [
+        load(NUMBER),
+        unless(u32::try_from(libc::SYS_ioctl).unwrap(), 3),
+        load(SECOND_ARGUMENT),
+        unless(u32::try_from(number).unwrap(), 1),
+        answer(libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap()),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let mut filter = program.map(|(code, jt, jf, k)| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k });
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+    // SAFETY: the program and its filter live through the call, which copies them.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }

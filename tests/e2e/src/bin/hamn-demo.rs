@@ -2,39 +2,96 @@
 
 use anyhow::{Context, Result, ensure};
 use hamn_e2e::wait::{ms, s};
+use hamn_e2e::window::gallery;
+use hamn_e2e::window::screen::window_program;
 use hamn_e2e::{World, interrupt};
 use hamn_provider::sandbox::address as at;
 use serde_json::json;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-const HELP: &str = "hamn-demo [--keep] [--json] [--gui]
-  --keep   leave everything running afterwards, and say how to drive it by hand; Ctrl-C ends it
-  --json   end with one JSON object on one line; the words go to standard error
-  --gui    show the window (not built yet)";
+const HELP: &str = "hamn-demo [--keep] [--json] [--gui [--screenshot DIR]]
+  --keep            leave everything running afterwards, and say how to drive it by hand; Ctrl-C ends it
+  --json            end with one JSON object on one line; the words go to standard error
+  --gui             show the window of a sandbox instead; closing it ends everything
+  --screenshot DIR  with --gui: drive the window through its states on a screen that nobody sees, and write pictures";
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Flags {
     keep: bool,
     json: bool,
+    gui: bool,
+    pictures: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let mut flags = Flags::default();
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--keep" => flags.keep = true,
             "--json" => flags.json = true,
-            "--gui" => return complain("the window is not built yet; run the demo without --gui", 2),
+            "--gui" => flags.gui = true,
+            "--screenshot" => match arguments.next() {
+                Some(directory) => flags.pictures = Some(directory.into()),
+                None => return complain("--screenshot needs a directory", 2),
+            },
             "--help" | "-h" => return complain(HELP, 0),
             other => return complain(&format!("unknown argument {other}\n{HELP}"), 2),
         }
     }
-    match interrupt::guarded(move || run(flags)) {
+    if flags.pictures.is_some() && !flags.gui {
+        return complain("--screenshot goes with --gui", 2);
+    }
+    match interrupt::guarded(move || if flags.gui { show(&flags) } else { run(&flags) }) {
         Ok(code) => code,
         Err(error) => complain(&format!("The demo failed: {error:#}"), 1),
     }
+}
+
+/// The window, where there is a screen for it; else pictures of it.
+fn show(flags: &Flags) -> Result<ExitCode> {
+    let voice = Voice { json: flags.json, failed: false };
+    let mut world = World::start().context("build the laboratory")?;
+    interrupt::remove_when_interrupted(world.lab.directory());
+    let screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|text| !text.is_empty()));
+    let directory = match &flags.pictures {
+        Some(directory) => directory.clone(),
+        None if screen => return show_on_screen(&voice, &world),
+        None => {
+            let programs = hamn_e2e::binaries::binary("hamn")?;
+            programs.parent().and_then(Path::parent).context("no directory")?.join("window-pictures")
+        }
+    };
+    let directory = std::path::absolute(directory)?;
+    voice.say("The window of a client with a real helper and a real provider, on a screen that nobody sees:");
+    let (pictures, complaints) = gallery::photograph(&mut world, &directory, &mut |text| voice.say(&format!("  ok   {text}")))?;
+    for line in &complaints {
+        voice.say(&format!("  FAIL does not fit: {line}"));
+    }
+    voice.say(&format!("{} pictures in {}", pictures.len(), directory.display()));
+    Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the window in the caller's own session: it needs nothing but the helper's socket.
+fn show_on_screen(voice: &Voice, world: &World) -> Result<ExitCode> {
+    voice.say(&format!(
+        "The window of a client in a sandbox of its own; nothing on this machine is changed. Its account is signed in. Close the window,\n\
+         quit it in the tray, or press Ctrl-C to end everything. The helper's process id is {}: kill it, and see what the window says.",
+        world.helper_pid()?
+    ));
+    let config = world.directory().join("window");
+    std::fs::create_dir(&config)?;
+    std::fs::write(config.join("window.json"), r#"{"version": 1, "first_run_done": true, "close_to_tray": false}"#)?;
+    let status = std::process::Command::new(window_program()?)
+        .env("HAMN_SOCKET", world.socket())
+        .env("HAMN_GUI_CONFIG_DIR", &config)
+        .env("HAMN_GUI_FRESH_INSTANCE", "1")
+        .status()
+        .context("run the window")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {
@@ -70,7 +127,7 @@ struct Outcome {
     connect_ms: Option<u128>,
 }
 
-fn run(flags: Flags) -> Result<ExitCode> {
+fn run(flags: &Flags) -> Result<ExitCode> {
     let mut voice = Voice { json: flags.json, failed: false };
     let mut outcome = Outcome::default();
     let start = Instant::now();

@@ -19,4 +19,5 @@ mod profile;
 mod routes;
 mod secrets;
 mod states;
+mod support;
 mod tamper;

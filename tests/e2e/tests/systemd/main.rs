@@ -8,6 +8,7 @@ mod backends;
 mod early_boot;
 mod lifecycle;
 mod machine;
+mod packages;
 mod peer;
 mod resolved;
 mod unit;

@@ -1,0 +1,39 @@
+// The words of the Servers view for what the provider says in codes.
+import { lookup } from '../../text/codes';
+import { m } from '../../text/messages';
+import type { PlaceNode } from './places';
+
+/** A feature in words; the provider's own word when this version does not know it. */
+export function featureWord(feature: string): string {
+  return lookup(`servers_feature_${feature.toLowerCase()}`) ?? feature;
+}
+
+/** A protocol's own name. */
+export function protocolWord(protocol: string): string {
+  const names: Record<string, string> = { wireguard: 'WireGuard', openvpn: 'OpenVPN' };
+  return names[protocol] ?? protocol;
+}
+
+/** A server's state in words. */
+export function stateWord(state: string): string {
+  return lookup(`servers_state_${state}`) ?? state;
+}
+
+/** Why a place cannot be used; empty when it can. */
+export function reasonOf(node: PlaceNode): string {
+  if (node.usable) return '';
+  if (node.kind === 'gone') return m.servers_reason_gone();
+  if (node.kind === 'country' || node.kind === 'city') return m.servers_reason_no_server();
+  return lookup(`servers_reason_${node.state}`) ?? m.servers_reason_offline();
+}
+
+export type LoadLevel = 'low' | 'medium' | 'high';
+
+export function loadLevel(load: number): LoadLevel {
+  if (load < 50) return 'low';
+  return load < 80 ? 'medium' : 'high';
+}
+
+export function loadWord(load: number): string {
+  return { low: m.servers_load_low, medium: m.servers_load_medium, high: m.servers_load_high }[loadLevel(load)]();
+}

@@ -372,6 +372,12 @@ mod tests {
     use crate::classes::Class;
     use crate::routes::{self, ROUTES};
 
+    #[test]
+    fn a_client_clones_for_any_task() {
+        fn usable<T: Clone + Send + Sync + 'static>() {}
+        usable::<Client>();
+    }
+
     // Who gives up while a person types a password would say "unreachable" of a change that then happens.
     #[test]
     fn requests_that_polkit_may_be_asked_about_are_waited_for() {

@@ -1,6 +1,7 @@
 //! An alarm on `CLOCK_BOOTTIME`: unlike the runtime's timers it goes on through suspend, so what fell due meanwhile is
 //! noticed when the machine wakes.
 
+use crate::clock::boottime_ms;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::io;
@@ -24,8 +25,10 @@ impl Alarm {
 
     /// Sets it to a moment in milliseconds of [`crate::clock::boottime_ms`]. One in the past rings at once.
     pub(crate) fn set(&self, at_ms: u64) {
-        let at = Expiration::OneShot(TimeSpec::from_duration(Duration::from_millis(at_ms.max(1))));
-        if let Err(error) = self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
+        // Relative, on the same clock: a delay of nothing would switch it off.
+        let after = Duration::from_millis(at_ms.saturating_sub(boottime_ms())).max(Duration::from_nanos(1));
+        let after = Expiration::OneShot(TimeSpec::from_duration(after));
+        if let Err(error) = self.timer.set(after, TimerSetTimeFlags::empty()) {
             tracing::warn!(%error, "the alarm was not set");
         }
     }
@@ -46,7 +49,6 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::boottime_ms;
 
     #[tokio::test]
     async fn it_rings_once_and_can_be_set_again() {

@@ -287,12 +287,16 @@ impl Report {
 
     fn floods(&self, out: &mut String) {
         let tests = ["udp_100_up", "udp_1200_up", "udp_1200_down"];
+        let subjects = self.measured(&tests);
+        if subjects.is_empty() {
+            return;
+        }
         let _ = writeln!(
             out,
             "\n## UDP flood, thousands of datagrams received per second\n\n| client and gateway | 100 B up | 1200 B up | 1200 B down | CPU-s/Gbit \
              1200 up | peak RSS MiB |\n|---|---|---|---|---|---|"
         );
-        for name in &self.main.order {
+        for name in subjects {
             let [small, up, down] = tests.map(|test| self.cell(&self.main, name, test, "kpps"));
             let cpu = Self::pair(&self.main, name, &["udp_1200_up"], "cpu_END_s_per_gbit", 3);
             let rss = Self::pair(&self.main, name, &tests, "rss_END_mib", 0);
@@ -300,15 +304,29 @@ impl Report {
         }
     }
 
+    /// Who has rounds of one of these tests.
+    fn measured(&self, tests: &[&str]) -> Vec<&String> {
+        let has = |subject: &&String| {
+            let known = self.main.rounds.get(*subject);
+            tests.iter().any(|test| known.and_then(|known| known.get(*test)).is_some_and(|metrics| !metrics.is_empty()))
+        };
+        self.main.order.iter().filter(has).collect()
+    }
+
     fn echoes(&self, out: &mut String) {
+        let tests = ["echo_idle", "echo_busy_up", "echo_busy_down"];
+        let subjects = self.measured(&tests);
+        if subjects.is_empty() {
+            return;
+        }
         let _ = writeln!(
             out,
             "\n## Ping, microseconds\n\n| client and gateway | idle p50 | idle p99 | during one stream up p50 | p99 | down p50 | p99 |\n\
              |---|---|---|---|---|---|---|"
         );
-        for name in &self.main.order {
+        for name in subjects {
             let _ = write!(out, "| {name} |");
-            for test in ["echo_idle", "echo_busy_up", "echo_busy_down"] {
+            for test in tests {
                 for metric in ["p50_us", "p99_us"] {
                     let _ = write!(out, " {} |", self.cell(&self.main, name, test, metric));
                 }

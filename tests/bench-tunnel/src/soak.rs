@@ -23,7 +23,9 @@ const GATEWAY_REKEY: Duration = Duration::from_millis(3_700);
 const LINE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 const CHUNK: usize = 1 << 16;
-/// Memory that may be added after the first tenth of the time, in MiB.
+/// Buffers are warm after this, or half of a shorter run.
+const WARM: Duration = Duration::from_secs(10);
+/// Memory that may be added after that, in MiB.
 const GROWTH_MIB: f64 = 1.0;
 /// The most memory of an end, in MiB.
 const BOUND_MIB: f64 = 16.0;
@@ -50,7 +52,7 @@ impl Look {
 
 /// What was seen of the ends.
 struct Watch {
-    /// After a tenth of the time.
+    /// When its buffers are warm.
     settled: Look,
     last: Look,
     highest: [f64; 2],
@@ -124,7 +126,7 @@ fn watch(
         }
         last = Look::at(ends)?;
         highest = [0, 1].map(|end| highest[end].max(last.rss_mib[end]));
-        if settled.is_none() && now > time / 10 {
+        if settled.is_none() && now > (time / 10).max(WARM.min(time / 2)) {
             settled = Some(last);
         }
         if now >= line {

@@ -9,7 +9,8 @@ use std::process::Command;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("hamn-core", &[]),
     ("hamn-network", &["hamn-core"]),
-    ("hamn-tunnel", &["hamn-core"]),
+    ("hamn-wireguard", &[]),
+    ("hamn-tunnel", &["hamn-core", "hamn-wireguard"]),
     ("hamn-api", &["hamn-core"]),
     ("hamn-ipc", &["hamn-core"]),
     ("hamn-helper", &["hamn-core", "hamn-network", "hamn-tunnel", "hamn-api", "hamn-ipc"]),

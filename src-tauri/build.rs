@@ -12,7 +12,7 @@ const COMMANDS: &[&str] = with_commands!(names);
 
 /// What a build shows whose page was not built; never part of a shipped program.
 const PLACEHOLDER: &str = "<!doctype html>\n<html lang=\"en\">\n  <head><meta charset=\"utf-8\" /><title>Hamn</title></head>\n  \
-                           <body><p>This program was built without its page: run `npm ci` and `npm run build` in `ui`.</p></body>\n\
+                           <body><p>This program was built without its page: run `npm install` and `npm run build` in `ui`.</p></body>\n\
                            </html>\n";
 
 fn main() {
@@ -31,7 +31,7 @@ fn page() -> Result<(), String> {
     match fs::read_to_string(index) {
         Ok(text) if shipped && text == PLACEHOLDER => Err("ui/dist holds only a placeholder: run `npm run build` in `ui`".into()),
         Ok(_) => Ok(()),
-        Err(_) if shipped => Err("ui/dist is missing: run `npm ci` and `npm run build` in `ui`".into()),
+        Err(_) if shipped => Err("ui/dist is missing: run `npm install` and `npm run build` in `ui`".into()),
         Err(_) => fs::create_dir_all("../ui/dist")
             .and_then(|()| fs::write(index, PLACEHOLDER))
             .map_err(|error| format!("ui/dist/index.html cannot be written: {error}")),

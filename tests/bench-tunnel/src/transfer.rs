@@ -74,9 +74,12 @@ fn exchange(stream: TcpStream, seed: u64, bytes: usize, patience: Duration) -> R
     });
     let (mut digest, mut input, mut chunk) = (Sha256::new(), stream, vec![0; 1 << 16]);
     loop {
-        match input.read(&mut chunk).context("read")? {
-            0 => break,
-            count => digest.update(&chunk[..count]),
+        match input.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => digest.update(&chunk[..count]),
+            // A debugger came or went.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("read"),
         }
     }
     let got = digest.finalize().into();

@@ -57,8 +57,9 @@ pub fn install_page_tools() -> Result<()> {
     }
     say("Installing the page's tools with npm.");
     // Nothing that npm fetches may run while it is installed.
-    if !npm("ci --ignore-scripts --no-audit --no-fund")?.status().context("run npm")?.success() {
-        bail!("npm ci failed");
+    // Not `npm ci`: it demands every optional package of every other system in the lock file, and some mirrors lack them.
+    if !npm("install --no-save --ignore-scripts --no-audit --no-fund")?.status().context("run npm")?.success() {
+        bail!("npm install failed");
     }
     Ok(())
 }

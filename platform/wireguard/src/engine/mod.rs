@@ -233,8 +233,10 @@ impl Plane {
         }
         let result = match self.deadline_ms {
             Some(deadline) => {
-                let at = TimeSpec::from_duration(Duration::from_millis(deadline.max(1)));
-                self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+                // From now on, not at a moment: only that is left alone by libraries that pretend another wall clock. Zero
+                // would unset it.
+                let left = Duration::from_millis(deadline.saturating_sub(boottime_ms())).max(Duration::from_nanos(1));
+                self.timer.set(Expiration::OneShot(TimeSpec::from_duration(left)), TimerSetTimeFlags::empty())
             }
             None => self.timer.unset(),
         };

@@ -1,5 +1,6 @@
 //! A client of the WebDriver protocol (W3C recommendation of 2018): one request per connection, made inside the laboratory's client,
-//! because the driver listens on that host's loopback.
+//! because the driver listens on that host's loopback. No request asks for its connection to be closed: `tauri-driver` would hand that
+//! on to WebKit's driver and then use the closed connection again.
 
 use anyhow::{Context, Result, bail};
 use hamn_provider::sandbox::Host;
@@ -209,7 +210,7 @@ fn exchange(address: SocketAddr, method: &str, path: &str, body: Option<&Value>)
     stream.set_nodelay(true)?;
     let body = body.map(Value::to_string).unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;

@@ -275,10 +275,10 @@ impl Window {
     /// The violations that axe-core finds in what is on the page now, one line each.
     ///
     /// # Errors
-    /// When axe-core is not there (`npm ci` in ui) or does not run.
+    /// When axe-core is not there (`npm install` in ui) or does not run.
     pub fn accessibility_violations(&self) -> Result<Vec<String>> {
         let path = ui_directory().join("node_modules/axe-core/axe.min.js");
-        let source = std::fs::read_to_string(&path).with_context(|| format!("{} (run npm ci in ui)", path.display()))?;
+        let source = std::fs::read_to_string(&path).with_context(|| format!("{} (run npm install in ui)", path.display()))?;
         if self.session().run("return typeof window.axe === 'object';", &[])? != json!(true) {
             self.session().run(&format!("{source}; window.axe = axe; return true;"), &[])?;
         }

@@ -57,6 +57,8 @@ impl FakeHelper {
             answers.insert(format!("GET {path}"), (answer.status, answer.body));
         }
         let first = real.events(Duration::from_secs(5))?.next().context("no first event")??;
+        // The stream's first line is the newer of the two; what is published next must be newer still.
+        answers.insert("GET /v1/status".to_owned(), (200, first["status"].clone()));
         let shared = Shared { answers, lines: vec![first], ..Shared::default() };
         Self::listen(shared, socket)
     }

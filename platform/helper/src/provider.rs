@@ -64,7 +64,9 @@ pub struct Provider {
     logged_in: Arc<AtomicBool>,
     /// Session or list are others: the status says something else.
     changed: Arc<Notify>,
-    memory: Mutex<Memory>,
+    memory: Arc<Mutex<Memory>>,
+    /// Held while what was learnt is written, so that an older record never lands over a newer one.
+    writing: Arc<Mutex<()>>,
     refreshing: tokio::sync::Mutex<()>,
     pub(crate) device: crate::device::Registration,
 }
@@ -93,7 +95,8 @@ impl Provider {
         };
         let device = crate::device::Registration::open(&store);
         let refreshing = tokio::sync::Mutex::default();
-        let provider = Self { client, url, store, logged_in, changed, memory: Mutex::new(memory), refreshing, device };
+        let (memory, writing) = (Arc::new(Mutex::new(memory)), Arc::default());
+        let provider = Self { client, url, store, logged_in, changed, memory, writing, refreshing, device };
         if let Some(cached) = provider.client.cached_list(clock::now().unix_s) {
             provider.take_list(&cached);
         }
@@ -243,9 +246,11 @@ impl Provider {
             }
             TunnelEvent::Stalled | TunnelEvent::Recovered => return,
         };
-        let (quality, store) = (memory.quality.clone(), self.store.clone());
         drop(memory);
+        let (memory, writing, store) = (self.memory.clone(), self.writing.clone(), self.store.clone());
         tokio::task::spawn_blocking(move || {
+            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let quality = memory.lock().unwrap_or_else(PoisonError::into_inner).quality.clone();
             let verified = if verified { store.write_state("last_verified.json", &now) } else { Ok(()) };
             if let Err(error) = verified.and_then(|()| store.write_state("quality.json", &quality)) {
                 warn!("{error:#}");

@@ -25,6 +25,29 @@ pub fn target_dir() -> Result<PathBuf> {
     Ok(cache.context("neither HAMN_TARGET_DIR nor HOME is set")?.join("hamn/target"))
 }
 
+/// Makes the target directory this clone's. Cargo keeps a workspace's own crates apart by their place *within* the workspace, so a
+/// second clone at an older commit would run programs that look for their files in the first: those are built anew. What they depend
+/// on stays.
+///
+/// # Errors
+/// The directory cannot be written, or cargo cannot clean it.
+pub fn take_target_dir() -> Result<()> {
+    let (place, here) = (target_dir()?, root()?);
+    std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
+    let note = place.join("built-from");
+    let before = std::fs::read_to_string(&note).unwrap_or_default();
+    if Path::new(&before) == here {
+        return Ok(());
+    }
+    for profile in ["dev", "release"] {
+        let cleaned = cargo(&format!("clean --quiet --workspace --profile {profile}"))?.status().context("run cargo clean")?;
+        if !cleaned.success() {
+            bail!("{} holds another clone's programs, which cannot be removed", place.display());
+        }
+    }
+    std::fs::write(&note, here.to_string_lossy().as_bytes()).with_context(|| format!("write {}", note.display()))
+}
+
 /// Where the programs of a development build are.
 pub fn programs() -> Result<PathBuf> {
     Ok(target_dir()?.join("debug"))

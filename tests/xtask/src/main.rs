@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         answer(HELP);
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = command.as_deref().map_or(Ok(()), |_| build::take_target_dir()) {
+        say(&format!("xtask: {error:#}"));
+        return ExitCode::FAILURE;
+    }
     let result = match command.as_deref() {
         Some("demo") => commands::demo(arguments),
         Some("test") => checks::test(arguments),

@@ -1,10 +1,18 @@
 //! The client's files: the last good list with its signature, the highest serial, resolved names. Atomic, 0600, in a 0700 directory.
 
+#[cfg(unix)]
+#[path = "cache/unix.rs"]
+mod files;
+#[cfg(windows)]
+#[path = "cache/windows.rs"]
+mod files;
+
 use crate::list::{MAX_LIST, MAX_SIGNATURE};
 use bytes::Bytes;
+use files::{create_private_dir, create_private_file, replace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -81,8 +89,9 @@ impl Cache {
         let mut file = create_private_file(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, self.dir.join(name))?;
-        sync_dir(&self.dir)
+        // Windows moves no file that is open.
+        drop(file);
+        replace(&temporary, &self.dir.join(name))
     }
 }
 
@@ -94,36 +103,4 @@ fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));
     }
     Ok(bytes)
-}
-
-#[cfg(unix)]
-fn create_private_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-#[cfg(unix)]
-fn create_private_file(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-#[cfg(unix)]
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn create_private_dir(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)
-}
-
-#[cfg(not(unix))]
-fn create_private_file(path: &Path) -> io::Result<File> {
-    File::create(path)
-}
-
-#[cfg(not(unix))]
-fn sync_dir(_dir: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -6,6 +6,12 @@ mod exit;
 mod restore;
 mod secret;
 mod show;
+#[cfg(unix)]
+#[path = "terminal/unix.rs"]
+mod terminal;
+#[cfg(windows)]
+#[path = "terminal/windows.rs"]
+mod terminal;
 mod values;
 mod wait;
 
@@ -41,7 +47,8 @@ fn main() -> ExitCode {
 /// The only place that looks at the environment and the clock.
 fn session(json: bool) -> Session {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let colour = !json && stdout().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let wanted = !json && stdout().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let colour = wanted && terminal::shows_colours();
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let view = View { colour, now_unix_s: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX) };
     let socket = env::var_os("HAMN_SOCKET").filter(|path| !path.is_empty()).map(Into::into);
@@ -83,6 +90,8 @@ mod tests {
         command.build();
         let mut text = String::new();
         collect(&mut command, "hamn", &mut text);
+        // Where the helper listens is the one word that differs between systems.
+        let text = text.replace(hamn_ipc::DEFAULT_SOCKET, "/run/hamn/helper.sock");
         let text: String = text.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("HELP.txt");
         if env::var_os("UPDATE").is_some() {

@@ -5,13 +5,21 @@ use hamn_ipc::client::Client;
 use hamn_ipc::wire::RestoreOutput;
 use hamn_ipc::{Problem, ProblemCode};
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
-/// The installed helper.
-const INSTALLED: &str = "/usr/lib/hamn/hamn-helper";
+#[cfg(target_os = "linux")]
+#[path = "restore/linux.rs"]
+mod installed;
+#[cfg(target_os = "macos")]
+#[path = "restore/macos.rs"]
+mod installed;
+#[cfg(unix)]
+#[path = "restore/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "restore/windows.rs"]
+mod system;
 
 /// Opens the network.
 ///
@@ -37,23 +45,17 @@ pub async fn run(
 }
 
 fn without_helper(arguments: &RestoreNetwork, socket: Option<&Path>, own_program: Option<&Path>) -> Result<(), Problem> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err(Problem::with_detail(
-            ProblemCode::NotAllowed,
-            "no helper runs, and only root can restore the network without one",
-        )
-        .action("Run `sudo hamn restore-network`."));
-    }
-    let program = find_program(own_program)?;
+    system::require_administrator()?;
+    let program = system::find_program(own_program)?;
     let mut options: Vec<OsString> = vec!["--restore-network".into()];
     if let Some(directory) = &arguments.state_dir {
         options.extend(["--state-dir".into(), directory.into()]);
     }
-    if let Some(directory) = socket.and_then(Path::parent) {
+    if let Some(directory) = socket.and_then(system::runtime_dir) {
         options.extend(["--runtime-dir".into(), directory.into()]);
     }
-    // An empty environment: nothing of the caller's reaches the privileged program but these options.
-    let output = Command::new(&program).args(&options).env_clear().current_dir("/").stdin(Stdio::null()).output();
+    // Nothing of the caller's environment reaches the privileged program, only these options.
+    let output = system::command(&program).args(&options).stdin(Stdio::null()).output();
     let failed = |why: String| Problem::with_detail(ProblemCode::Internal, format!("{}: {why}", program.display()));
     match output {
         Ok(output) if output.status.success() => Ok(()),
@@ -63,46 +65,5 @@ fn without_helper(arguments: &RestoreNetwork, socket: Option<&Path>, own_program
             Err(failed(crate::show::plain(last)))
         }
         Err(error) => Err(failed(error.kind().to_string())),
-    }
-}
-
-/// The helper beside this program, or the installed one; never one from a search path.
-fn find_program(own_program: Option<&Path>) -> Result<PathBuf, Problem> {
-    let beside = own_program.and_then(|own| own.parent()).map(|directory| directory.join("hamn-helper"));
-    let candidates = beside.into_iter().chain([PathBuf::from(INSTALLED)]);
-    candidates.into_iter().find(|program| is_trusted(program)).ok_or_else(|| {
-        Problem::with_detail(ProblemCode::NotFound, format!("the helper's program is neither beside `hamn` nor at {INSTALLED}"))
-            .action("Install Hamn again, then run `hamn restore-network` once more.")
-    })
-}
-
-/// Root runs only what root alone can change.
-fn is_trusted(program: &Path) -> bool {
-    let by_root = |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0);
-    program.is_absolute() && program.is_file() && by_root(program) && program.parent().is_some_and(by_root)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_program_that_others_can_change_is_not_run() {
-        let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("hamn-helper");
-        fs::write(&program, "#!/bin/sh\n").unwrap();
-        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        mode(&program, 0o755);
-        assert!(is_trusted(&program));
-        mode(&program, 0o775);
-        assert!(!is_trusted(&program));
-        mode(&program, 0o755);
-        mode(directory.path(), 0o777);
-        assert!(!is_trusted(&program));
-        mode(directory.path(), 0o755);
-        std::os::unix::fs::chown(&program, Some(65534), None).unwrap();
-        assert!(!is_trusted(&program));
-        assert!(!is_trusted(Path::new("hamn-helper")));
     }
 }

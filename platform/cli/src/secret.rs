@@ -1,9 +1,9 @@
 //! Reads secrets from the terminal without echo, or from standard input; never from the command line.
 
 use crate::arguments::Login;
+use crate::terminal::Silent;
 use hamn_ipc::wire::{LoginRequest, Secret};
 use hamn_ipc::{Problem, ProblemCode};
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal, Read, Stdin, Write, stderr, stdin};
 
 /// Longest secret line that is read, in bytes.
@@ -58,25 +58,4 @@ fn line(input: &Stdin, what: &str) -> Result<Secret, Problem> {
 
 fn empty(what: &str) -> Problem {
     Problem::with_detail(ProblemCode::InvalidValue, format!("{what}: nothing was entered"))
-}
-
-/// The terminal does not echo while this lives.
-struct Silent(Option<Termios>);
-
-impl Silent {
-    fn start() -> Self {
-        let Ok(before) = tcgetattr(stdin()) else { return Self(None) };
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
-        let set = tcsetattr(stdin(), SetArg::TCSAFLUSH, &silent);
-        Self(set.is_ok().then_some(before))
-    }
-}
-
-impl Drop for Silent {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(stdin(), SetArg::TCSANOW, before);
-        }
-    }
 }

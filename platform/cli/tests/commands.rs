@@ -3,6 +3,9 @@
 
 #[path = "../../ipc/tests/fake/mod.rs"]
 mod fake;
+#[cfg(unix)]
+#[path = "commands/unix.rs"]
+mod users;
 
 use fake::{Fake, Outcome, Script};
 use hamn_core::location::Destination;
@@ -11,7 +14,6 @@ use hamn_ipc::wire::{CheckResult, SettingKey};
 use hamn_ipc::{ProblemCode, Request};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -37,6 +39,8 @@ fn run_with(socket: &Path, arguments: &[&str], input: &str, prepare: impl FnOnce
 fn run_program(program: &Path, socket: &Path, arguments: &[&str], input: &str, prepare: impl FnOnce(&mut Command)) -> Run {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("HAMN_SOCKET", socket).current_dir("/");
+    // Windows' own libraries look for their system there.
+    command.envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     prepare(&mut command);
     let mut child = command.spawn().unwrap();
@@ -44,13 +48,6 @@ fn run_program(program: &Path, socket: &Path, arguments: &[&str], input: &str, p
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Run { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// A directory that every user can enter: the build directory may lie in a closed home.
-fn open_directory() -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().prefix("hamn").tempdir_in("/var/tmp").unwrap();
-    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    directory
 }
 
 /// Runs off the runtime's threads, so that the helper can answer.
@@ -273,31 +270,14 @@ async fn problems_have_their_exit_codes_and_say_what_to_do() {
 
 #[test]
 fn without_a_helper_the_code_is_3_and_version_still_works() {
-    let nowhere = Path::new("/nonexistent/helper.sock");
+    let unix = std::path::MAIN_SEPARATOR == '/';
+    let nowhere = Path::new(if unix { "/nonexistent/helper.sock" } else { r"\\.\pipe\hamn-where-nobody-listens" });
     let run = run_with(nowhere, &["status"], "", |_| {});
     assert_eq!(run.code, 3, "{run:?}");
     assert!(run.err.contains("HAMN_SOCKET"));
     assert_eq!(run_with(nowhere, &["version", "--json"], "", |_| {}).json()["helper"], Value::Null);
     let run = run_with(nowhere, &["events", "--json"], "", |_| {});
     assert_eq!(run.json()["code"], "helper_unreachable");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_user_is_told_what_to_do() {
-    let fake = Fake::start(Script::default());
-    let socket = fake.socket.clone();
-    let directory = open_directory();
-    let program = directory.path().join("hamn");
-    std::fs::copy(env!("CARGO_BIN_EXE_hamn"), &program).unwrap();
-    let run = tokio::task::spawn_blocking(move || {
-        run_program(&program, &socket, &["status"], "", |command| {
-            command.uid(65534).gid(65534);
-        })
-    })
-    .await
-    .unwrap();
-    assert_eq!(run.code, 4, "{run:?}");
-    assert!(run.err.contains("group `hamn`"), "{run:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,43 +316,4 @@ async fn a_profile_is_read_by_the_user_and_bounded() {
     let controls = "\u{1}".repeat(40_000);
     let long = hamn_with_input(&fake, &["profile", "import", "-", "--name", "x"], &controls).await;
     assert_eq!(long.code, 5, "{long:?}");
-}
-
-#[test]
-fn restore_works_with_the_helper_dead_and_runs_only_a_trusted_program() {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = open_directory();
-    let own = directory.path().join("hamn");
-    std::fs::copy(env!("CARGO_BIN_EXE_hamn"), &own).unwrap();
-    let run = |user: u32| {
-        let mut command = Command::new(&own);
-        command
-            .args(["restore-network", "--json", "--state-dir", "/tmp/s"])
-            .env_clear()
-            .env("HAMN_SOCKET", "/nonexistent/helper.sock");
-        let output = command.env("SECRET", "x").current_dir("/").uid(user).gid(user).output().unwrap();
-        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
-    };
-    if !Path::new("/usr/lib/hamn/hamn-helper").exists() {
-        assert_eq!(run(0).0, 5, "no program");
-    }
-    let program = directory.path().join("hamn-helper");
-    let witness = directory.path().join("witness");
-    std::fs::write(&program, format!("#!/bin/sh\n/bin/echo \"$@\" \"[$SECRET]\" > {}\n", witness.display())).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (code, output) = run(65534);
-    assert_eq!((code, output["code"].as_str()), (4, Some("not_allowed")));
-    assert!(!witness.exists());
-    let (code, output) = run(0);
-    assert_eq!(code, 0, "{output}");
-    fits("restore-network", &output);
-    assert_eq!(output["by_running_helper"], false);
-    assert_eq!(
-        std::fs::read_to_string(&witness).unwrap(),
-        "--restore-network --state-dir /tmp/s --runtime-dir /nonexistent []\n"
-    );
-    std::fs::write(&program, "#!/bin/sh\necho no rights >&2\nexit 1\n").unwrap();
-    let (code, output) = run(0);
-    assert_eq!(code, 1);
-    assert!(output["detail"].as_str().unwrap().contains("no rights"), "{output}");
 }

@@ -9,8 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 /// The mark on the tunnel's and the API client's own sockets ("hamn" in ASCII). It is also the number of our routing table.
 pub const FWMARK: u32 = 0x6861_6d6e;
 
-/// The name of the tunnel interface on Linux.
-pub const TUNNEL_INTERFACE: &str = "hamn0";
+/// The name of the tunnel interface. The firewall names it before it exists, so it is fixed on every system: on Windows the
+/// alias of the adapter, on macOS the unit of `utun` that is asked for.
+pub const TUNNEL_INTERFACE: &str = match std::env::consts::OS.as_bytes() {
+    b"windows" => "Hamn",
+    b"macos" => "utun6861",
+    _ => "hamn0",
+};
+
+/// The GUID of the tunnel's adapter on Windows.
+pub const TUNNEL_ADAPTER_GUID: u128 = 0x6861_6d6e_7475_4e65_8c00_5649_504e_0001;
 
 /// Transport protocol of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -1,10 +1,24 @@
-//! Reads the administrator's directory: `policy.d/*.json` and `provider.json`. What is there but cannot be trusted locks down (G15).
+//! Reads the administrator's directory: `policy.d/*.json` and `provider.json`, and what the system keeps of policies (the
+//! registry, managed preferences). What is there but cannot be trusted locks down (G15).
 
+#[cfg(target_os = "linux")]
+#[path = "administrator/linux.rs"]
+mod place;
+#[cfg(target_os = "macos")]
+#[path = "administrator/macos.rs"]
+mod place;
+#[cfg(windows)]
+#[path = "administrator/windows.rs"]
+mod place;
+pub mod values;
+
+pub use place::Changes;
+
+use crate::store::atomic::Trust;
 use crate::store::{atomic, directory};
 use anyhow::{Context, bail};
 use hamn_api::ProviderConfig;
 use hamn_core::managed::{self, Managed};
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// Largest policy file in bytes.
@@ -15,7 +29,7 @@ const MAX_FILES: usize = 64;
 /// The merged policy and what to tell the administrator. A policy that cannot be trusted or read is the closed one.
 #[must_use]
 pub fn policy(policy_dir: &Path) -> (Managed, Vec<String>) {
-    match policy_files(policy_dir) {
+    match place::documents(policy_dir) {
         Ok(files) => managed::load(&files),
         Err(error) => {
             let note =
@@ -29,7 +43,7 @@ pub fn policy(policy_dir: &Path) -> (Managed, Vec<String>) {
 fn policy_files(policy_dir: &Path) -> anyhow::Result<Vec<(String, Option<Vec<u8>>)>> {
     let directory = policy_dir.join("policy.d");
     // Whoever can write to the directory above can put another one in its place.
-    if !trusted_directory(policy_dir)? || !trusted_directory(&directory)? {
+    if !directory::of_administrator(policy_dir)? || !directory::of_administrator(&directory)? {
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
@@ -41,23 +55,10 @@ fn policy_files(policy_dir: &Path) -> anyhow::Result<Vec<(String, Option<Vec<u8>
         if files.len() >= MAX_FILES {
             bail!("more than {MAX_FILES} policy files");
         }
-        let content = atomic::read(&path, LIMIT_BYTES, directory::is_trusted).ok().flatten();
+        let content = atomic::read(&path, LIMIT_BYTES, Trust::Administrator).ok().flatten();
         files.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), content));
     }
     Ok(files)
-}
-
-/// True for a directory that only root can write, false for a missing one.
-fn trusted_directory(path: &Path) -> anyhow::Result<bool> {
-    let metadata = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).with_context(|| format!("look at {}", path.display())),
-    };
-    if !metadata.is_dir() || !directory::is_trusted(&metadata) {
-        bail!("{} must be a directory of root that only root can write", path.display());
-    }
-    Ok(true)
 }
 
 /// The provider to use, if any: `provider.json`, with the addresses that the policy names in place of its own, or with
@@ -67,8 +68,8 @@ fn trusted_directory(path: &Path) -> anyhow::Result<bool> {
 /// When the file is there but not trustworthy or not readable, or addresses were given and no file says whom to trust.
 pub fn provider(policy_dir: &Path, url: Option<&str>, by_policy: Option<Vec<String>>) -> anyhow::Result<Option<ProviderConfig>> {
     let path = policy_dir.join("provider.json");
-    let bytes = if trusted_directory(policy_dir)? {
-        atomic::read(&path, LIMIT_BYTES, directory::is_trusted).with_context(|| format!("read {}", path.display()))?
+    let bytes = if directory::of_administrator(policy_dir)? {
+        atomic::read(&path, LIMIT_BYTES, Trust::Administrator).with_context(|| format!("read {}", path.display()))?
     } else {
         None
     };

@@ -1,5 +1,6 @@
 //! The helper's command line. Every path has the default of the installed package.
 
+use crate::host;
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -8,13 +9,13 @@ use std::path::PathBuf;
 #[command(name = "hamn-helper", version, about)]
 pub struct Arguments {
     /// Settings, intent, secrets and caches (mode 0700).
-    #[arg(long, default_value = "/var/lib/hamn")]
+    #[arg(long, default_value_os_t = host::state_dir())]
     pub state_dir: PathBuf,
     /// The local API's socket lives here as `helper.sock`.
-    #[arg(long, default_value = "/run/hamn")]
+    #[arg(long, default_value_os_t = host::runtime_dir())]
     pub runtime_dir: PathBuf,
     /// The administrator's directory: `provider.json` and `policy.d/*.json`.
-    #[arg(long, default_value = "/etc/hamn")]
+    #[arg(long, default_value_os_t = host::policy_dir())]
     pub policy_dir: PathBuf,
     /// Base URL of the provider's API, instead of the one in `provider.json`; its keys and certificates still come from there.
     #[arg(long)]
@@ -25,4 +26,7 @@ pub struct Arguments {
     /// Apply the lockdown rules when the saved intent is closed or unreadable, and end: for early boot.
     #[arg(long)]
     pub early_boot: bool,
+    /// What only this system needs.
+    #[command(flatten)]
+    pub system: host::Options,
 }

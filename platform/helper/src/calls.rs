@@ -55,7 +55,7 @@ impl Service {
     pub(crate) async fn answer(&mut self, call: Call) {
         let Call { caller, request, reply } = call;
         // Who asked for what, and with which result, is logged by the server.
-        tracing::debug!(uid = caller.uid, request = request_name(&request), "call");
+        tracing::debug!(user = %caller.user(), request = request_name(&request), "call");
         match request {
             Request::Connect { destination, if_needed } => {
                 let outcome = self.connect(destination, if_needed).await;
@@ -160,7 +160,7 @@ impl Service {
     /// Bounded, and root has places of its own: nobody's flood keeps the administrator out.
     fn in_background(&self, caller: &Caller, reply: Reply, work: impl Future<Output = Answer> + Send + 'static) {
         let [roots, others] = &self.background;
-        let places = if caller.uid == 0 { roots } else { others };
+        let places = if caller.is_administrator() { roots } else { others };
         match Arc::clone(places).try_acquire_owned() {
             Ok(place) => {
                 tokio::spawn(async move {
@@ -238,7 +238,7 @@ impl Service {
 
     /// The administrator may have kept the right to give a tunnel up (G15).
     fn may_give_up(&self, caller: &Caller) -> Result<(), Problem> {
-        if caller.uid != 0 && self.effective().who_may_disconnect == WhoMayDisconnect::Admin {
+        if !caller.is_administrator() && self.effective().who_may_disconnect == WhoMayDisconnect::Admin {
             return Err(Problem::with_detail(
                 ProblemCode::NotAllowed,
                 "The administrator's policy lets only an administrator disconnect.",

@@ -111,7 +111,7 @@ impl Provider {
     /// Logs in and registers this computer. The session stays when only the registration fails: too many devices can then
     /// be made fewer. True when the device is another one than before.
     pub(crate) async fn login(&self, credentials: &Credentials) -> Result<bool, ApiError> {
-        let session = self.client.login(credentials, "linux").await?;
+        let session = self.client.login(credentials, std::env::consts::OS).await?;
         self.refresh(clock::now().unix_s).await;
         let before = self.stored_device().ok().flatten().map(|device| device.id);
         self.set_revoked(false);
@@ -205,7 +205,7 @@ impl Provider {
         };
         let public = public_key(&key)?;
         let account = self.client.account().await?.id;
-        let device = self.client.add_device(public, &device_name(), "linux", &public.to_string()).await?;
+        let device = self.client.add_device(public, &device_name(), std::env::consts::OS, &public.to_string()).await?;
         let stored = StoredDevice {
             id: device.id,
             account: Some(account),
@@ -376,7 +376,7 @@ fn public_key(key: &SecretKey) -> Result<PublicKey, ApiError> {
 
 /// The host's name as the provider shows it in the list of devices: letters, digits and dashes of the first label.
 fn device_name() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let name = crate::host::name();
     let clean: String =
         name.chars().take_while(|c| *c != '.').filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
     if clean.is_empty() { "computer".to_owned() } else { clean }

@@ -9,8 +9,13 @@ use hamn_core::machine::Machine;
 use hamn_core::policy::{Facts, policy_for};
 use hamn_core::settings::Settings;
 use hamn_core::state::State;
-use hamn_network::firewall::apply::linux::Nft;
-use hamn_network::firewall::ruleset::Ruleset;
+
+#[cfg(target_os = "linux")]
+#[path = "early_boot/linux.rs"]
+mod rules;
+#[cfg(any(target_os = "macos", windows))]
+#[path = "early_boot/facade.rs"]
+mod rules;
 
 /// True when the saved intent is closed, cannot be read, or the settings or the administrator ask for lockdown (G7, G16):
 /// the answer of the machine that the helper will run, with the files that the helper will read.
@@ -33,8 +38,6 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<&'static str> {
         return Ok("the saved intent is open: nothing to do");
     }
     let policy = policy_for(&State::Stopping { closed: true }, &Settings::default(), &Facts::default());
-    if let Some(ruleset) = Ruleset::lower(&policy) {
-        Nft::find()?.apply(&ruleset).await?;
-    }
+    rules::load(&policy, arguments).await?;
     Ok("the saved intent is closed: lockdown rules are in place")
 }

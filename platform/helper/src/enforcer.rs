@@ -1,16 +1,21 @@
 //! Carries policies out, one after the other, outside the event loop: an `nft` or a D-Bus service that hangs delays the
 //! answer, and never commands, status or the watchdog.
 
+use crate::outer;
 use crate::service::Report;
 use hamn_core::policy::NetworkPolicy;
 use hamn_core::state::Generation;
 use hamn_network::Finding;
 use hamn_network::Network;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
+
+/// How long the question for the interface outside waits.
+const OUTER_WAIT: Duration = Duration::from_secs(1);
 
 /// A policy and the number under which it is answered.
 type Wanted = Option<(Generation, NetworkPolicy)>;
@@ -56,6 +61,16 @@ impl Enforcer {
             self.dns_backend = network.dns_backend();
         }
         self.dns_backend
+    }
+
+    /// The interface to which a socket to this gateway must be tied, on systems where it must. A policy that is being applied
+    /// is waited for, but not long: without the answer the socket follows the routes.
+    pub(crate) async fn outer_interface(&self, gateway: IpAddr) -> Option<u32> {
+        if !outer::IS_NEEDED {
+            return None;
+        }
+        let network = tokio::time::timeout(OUTER_WAIT, self.network.lock()).await.ok()?;
+        outer::interface_to(&network, gateway)
     }
 
     /// Reads everything back, when the policy that is being applied is done.

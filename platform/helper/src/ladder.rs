@@ -1,5 +1,6 @@
 //! How far a connection comes, from the bottom up: link, DNS, API, handshake, traffic.
 
+use crate::host;
 use crate::probe;
 use crate::provider::Provider;
 use crate::service::Service;
@@ -9,15 +10,9 @@ use hamn_core::policy::NetworkPolicy;
 use hamn_core::state::State;
 use hamn_ipc::wire::{Check, CheckResult, Ladder};
 use hamn_tunnel::TunnelStats;
-use std::fs::File;
-use std::io::Read;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What programs of this system read to find resolvers, and how much of it is read.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-const RESOLV_CONF_LIMIT: u64 = 64 * 1024;
 /// How long the provider may take.
 const API_TIMEOUT: Duration = Duration::from_secs(6);
 /// WireGuard replaces a session after two minutes; one that is older than three is over (WireGuard paper, §6.1).
@@ -65,7 +60,7 @@ async fn dns_step(policy: Option<NetworkPolicy>, facts: &HostFacts) -> Check {
         let result = if inside.result == CheckResult::Unknown { CheckResult::Fail } else { inside.result };
         return Check { id: id.to_owned(), title: title.to_owned(), result, ..inside };
     }
-    let Some(first) = system_resolver() else {
+    let Some(first) = host::resolver() else {
         return check(id, title, CheckResult::Skipped, "no_resolver", "This system names no resolver.");
     };
     let asked = tokio::task::spawn_blocking(move || probe::ask_resolver((first, 53).into())).await;
@@ -78,13 +73,6 @@ async fn dns_step(policy: Option<NetworkPolicy>, facts: &HostFacts) -> Check {
         Err(_) => check(id, title, CheckResult::Unknown, "resolver_unasked", "The resolver could not be asked."),
     };
     made.with("resolver", first.to_string()).with("resolvers", first.to_string())
-}
-
-/// The first `nameserver` of resolv.conf(5).
-fn system_resolver() -> Option<IpAddr> {
-    let mut text = String::new();
-    File::open(RESOLV_CONF).ok()?.take(RESOLV_CONF_LIMIT).read_to_string(&mut text).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok())
 }
 
 fn link_step(facts: &HostFacts) -> Check {

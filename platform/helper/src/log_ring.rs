@@ -51,15 +51,21 @@ impl<S: Subscriber> Layer<S> for LogRing {
         if *metadata.level() > Level::DEBUG {
             return;
         }
-        let mut text = Text::default();
-        event.record(&mut text);
         self.push(LogLine {
             at_unix_s: clock::now().unix_s,
             level: metadata.level().as_str().to_lowercase(),
             target: metadata.target().to_owned(),
-            message: redact(&text.whole()),
+            message: text_of(event),
         });
     }
+}
+
+/// What an event says, bounded and redacted.
+#[must_use]
+pub(crate) fn text_of(event: &Event<'_>) -> String {
+    let mut text = Text::default();
+    event.record(&mut text);
+    redact(&text.whole())
 }
 
 /// Text that takes no more than its bound and stops whoever writes it.

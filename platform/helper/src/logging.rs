@@ -1,8 +1,22 @@
 //! What may be logged, and how often.
 
+#[cfg(windows)]
+#[path = "logging/windows.rs"]
+pub(crate) mod system;
+
+use crate::log_ring::{self, LogRing};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+/// From here on the log goes to standard error, and to `ring`.
+pub fn to_stderr(ring: &LogRing) {
+    let filter = filter(std::env::var("HAMN_LOG").ok().as_deref());
+    let written = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
+    tracing_subscriber::registry().with(written).with(ring.clone().with_filter(log_ring::filter())).init();
+}
 
 /// Our own crates: their messages are written with G14 in mind.
 pub(crate) const OWN: [&str; 6] = ["hamn_helper", "hamn_core", "hamn_network", "hamn_tunnel", "hamn_api", "hamn_ipc"];

@@ -1,30 +1,13 @@
-//! Tells the service manager how the helper is (sd_notify(3)). Without one these calls do nothing.
+//! Tells the service manager how the helper is.
 
-use sd_notify::NotifyState;
-use std::time::Duration;
+#[cfg(target_os = "linux")]
+#[path = "notify/linux.rs"]
+mod manager;
+#[cfg(target_os = "macos")]
+#[path = "notify/macos.rs"]
+mod manager;
+#[cfg(windows)]
+#[path = "notify/windows.rs"]
+mod manager;
 
-/// How often to say so when no service manager asks: a third of the shipped unit's `WatchdogSec`.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// No administrator's `WatchdogSec` makes the helper busy.
-const SHORTEST: Duration = Duration::from_millis(100);
-
-/// A third of what the service manager asks for (`WATCHDOG_USEC`): an administrator may shorten it.
-#[must_use]
-pub fn watchdog_interval() -> Duration {
-    sd_notify::watchdog_enabled().map_or(INTERVAL, |limit| (limit / 3).max(SHORTEST))
-}
-
-/// The first policy is applied and the socket answers.
-pub fn ready() {
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
-}
-
-/// The event loop turns.
-pub fn alive() {
-    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-}
-
-/// The end has begun.
-pub fn stopping() {
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-}
+pub use manager::{alive, ready, stopping, watchdog_interval};

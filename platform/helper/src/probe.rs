@@ -1,25 +1,30 @@
-//! The probes of the live self-test: unmarked sockets, bound to each physical interface, that must not get a packet out.
+//! The probes of the live self-test: sockets as any other program's, bound to each physical interface, that must not get a
+//! packet out.
 //!
-//! A datagram that the kernel takes (`sendto` succeeds) has left. Only the firewall's own answer counts as stopped: a
-//! packet that the output hook drops or rejects gives EPERM (`nf_hook_slow` in the kernel's net/netfilter/core.c). Every
+//! A datagram that the kernel takes (`sendto` succeeds) has left. Only the firewall's own answer counts as stopped. Every
 //! other error says something about the socket, the routes or the interface, and proves nothing.
 
-use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, sendto, setsockopt, socket, sockopt,
-};
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+#[cfg(target_os = "linux")]
+#[path = "probe/linux.rs"]
+mod bound;
+#[cfg(target_os = "macos")]
+#[path = "probe/macos.rs"]
+mod bound;
+#[cfg(windows)]
+#[path = "probe/windows.rs"]
+mod bound;
+
+pub use bound::{Errno, NOT_RUN, physical_interfaces};
+
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// More interfaces than this are not probed.
 const MAX_INTERFACES: usize = 16;
 /// How long a resolver may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// What a probe sends.
+const DATAGRAM: &[u8] = b"hamn";
 
 /// What became of one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,53 +52,22 @@ pub struct Outcome {
     pub fate: Fate,
 }
 
-/// Physical interfaces that are up, by name: everything but loopback and the tunnel.
-///
-/// # Errors
-/// The interfaces cannot be listed.
-pub fn physical_interfaces() -> Result<BTreeSet<String>, Errno> {
-    let names = getifaddrs()?
-        .filter(|interface| {
-            interface.flags.contains(InterfaceFlags::IFF_UP) && !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
-        })
-        .map(|interface| interface.interface_name)
-        .filter(|name| name != hamn_core::net::TUNNEL_INTERFACE);
-    Ok(names.collect())
-}
-
 /// Sends one small datagram to each target from every physical interface.
 ///
 /// # Errors
-/// The interfaces cannot be listed.
+/// The interfaces cannot be listed, or what sets this program apart from others cannot be laid aside.
 pub fn probe_all(targets: &[(&'static str, SocketAddr)]) -> Result<Vec<Outcome>, Errno> {
-    let mut outcomes = Vec::new();
-    for interface in physical_interfaces()?.into_iter().take(MAX_INTERFACES) {
-        for (what, target) in targets {
-            outcomes.push(Outcome { interface: interface.clone(), what, target: *target, fate: send_from(&interface, *target) });
+    let interfaces = physical_interfaces()?;
+    bound::as_anybody(|| {
+        let mut outcomes = Vec::new();
+        for (interface, place) in interfaces.into_iter().take(MAX_INTERFACES) {
+            for (what, target) in targets {
+                let fate = bound::send_from(&interface, place, *target);
+                outcomes.push(Outcome { interface: interface.clone(), what, target: *target, fate });
+            }
         }
-    }
-    Ok(outcomes)
-}
-
-fn send_from(interface: &str, target: SocketAddr) -> Fate {
-    let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let opened = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
-        .and_then(|socket| setsockopt(&socket, sockopt::BindToDevice, &OsString::from(interface)).map(|()| socket));
-    let socket = match opened {
-        Ok(socket) => socket,
-        // EPERM means something else here than at the sending.
-        Err(error) => return Fate::Failed(error),
-    };
-    let sent = match target {
-        SocketAddr::V4(v4) => sendto(socket.as_raw_fd(), b"hamn", &SockaddrIn::from(v4), MsgFlags::empty()),
-        SocketAddr::V6(v6) => sendto(socket.as_raw_fd(), b"hamn", &SockaddrIn6::from(v6), MsgFlags::empty()),
-    };
-    match sent {
-        Ok(_) => Fate::Left,
-        Err(Errno::EPERM) => Fate::Stopped,
-        Err(error @ (Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EADDRNOTAVAIL | Errno::EACCES)) => Fate::NoRoute(error),
-        Err(error) => Fate::Failed(error),
-    }
+        outcomes
+    })
 }
 
 /// Asks a resolver for the name servers of the root, which says nothing about the user.

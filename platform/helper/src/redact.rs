@@ -260,7 +260,7 @@ fn is_long_number(word: &str) -> bool {
 /// The name of this computer, which its owner may have given it.
 fn is_own_name(word: &str) -> bool {
     static NAME: OnceLock<String> = OnceLock::new();
-    let name = NAME.get_or_init(|| nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default());
+    let name = NAME.get_or_init(crate::host::name);
     let first = name.split('.').next().unwrap_or_default();
     first.len() >= 3 && first != "localhost" && (word.eq_ignore_ascii_case(name) || word.eq_ignore_ascii_case(first))
 }
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(redact("10.64.0.2->198.51.100.7:53"), "<IPv4 private>-><IPv4 public>:53");
         assert_eq!(redact("a-198.51.100.7-b"), "a-<IPv4 public>-b");
         assert_eq!(redact("fd00::2 and 2001:db8::7:"), "<IPv6 private> and <IPv6 public>");
-        let own = nix::unistd::gethostname().unwrap().into_string().unwrap();
+        let own = crate::host::name();
         if own.len() >= 3 && own != "localhost" {
             assert_eq!(redact(&format!("on {own}.")), "on <host>.");
         }

@@ -1,19 +1,21 @@
 //! Puts the helper together and runs it.
 
-use crate::administrator;
+use crate::administrator::{self, Changes};
 use crate::announce::Announcer;
 use crate::arguments::Arguments;
+use crate::host;
 use crate::log_ring::LogRing;
+use crate::policy_change;
 use crate::provider::Provider;
-use crate::service::{Inputs, Parts, Service};
+use crate::service::{Inputs, Parts, Report, Service};
 use crate::store::{Found, Store, directory};
 use anyhow::Context;
-use hamn_core::location::Target;
 use hamn_core::machine::Machine;
-use hamn_core::managed::{Effective, Managed};
+use hamn_core::managed::Managed;
 use hamn_core::settings::Settings;
 use hamn_ipc::call::{CALL_QUEUE, EVENT_QUEUE};
 use hamn_ipc::server::{BoundSocket, ServerConfig, serve};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -30,9 +32,15 @@ const HOST_QUEUE: usize = 64;
 /// When a directory cannot be trusted, the network side cannot be opened or the socket cannot be bound: the kernel's rules
 /// stay as they are.
 pub async fn run(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
-    directory::readable(&arguments.runtime_dir)?;
+    // On Windows the other one lies in this one.
     let store = Store::open(&arguments.state_dir)?.with_runtime_dir(&arguments.runtime_dir);
-    let (managed, policy_notes) = administrator::policy(&arguments.policy_dir);
+    directory::readable(&arguments.runtime_dir)?;
+    // Before they are read, so that no change is missed.
+    let policy_changes = Changes::watch();
+    let (managed, mut policy_notes) = administrator::policy(&arguments.policy_dir);
+    if let Err(error) = &policy_changes {
+        policy_notes.push(format!("changes of the policy take effect when the helper is restarted only ({error})"));
+    }
     let Found { settings, target, notes } = store.load(&managed.defaults());
     let mark_api = Arc::new(AtomicBool::new(true));
     let (provider, provider_note) = open_provider(&arguments, &managed, &store, &mark_api).await;
@@ -43,26 +51,15 @@ pub async fn run(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
 
     let api = provider.as_ref().map(|provider| provider.endpoints()).unwrap_or_default();
     let effective = managed.apply(&settings);
-    let target = target.map(|target| as_managed(target, &effective));
+    let target = target.map(|target| policy_change::as_managed(target, &effective));
     let machine = Machine::new(effective.settings, api, rand::random());
     let (status_tx, status_rx) = watch::channel(Arc::new(machine.status()));
     let (events_tx, _) = broadcast::channel(EVENT_QUEUE);
     let mut announcer = Announcer::new(status_tx, events_tx.clone());
-    for note in policy_notes {
-        warn!("{note}");
-        announcer.warn("policy", note);
-    }
-    for note in notes {
-        warn!("{note}");
-        announcer.warn("files", note);
-    }
-    if let Some(note) = provider_note {
-        warn!("{note}");
-        announcer.warn("provider", note);
-    }
+    tell(&mut announcer, policy_notes, notes, provider_note);
     let (calls_tx, calls) = mpsc::channel(CALL_QUEUE);
     let handles = hamn_ipc::ServerHandles { calls: calls_tx, status: status_rx, events: events_tx };
-    let socket = arguments.runtime_dir.join("helper.sock");
+    let socket = host::api_address(&arguments.runtime_dir);
     let bound = BoundSocket::bind(&socket).with_context(|| format!("bind {}", socket.display()))?;
     let config = ServerConfig::new(env!("CARGO_PKG_VERSION"));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -77,6 +74,8 @@ pub async fn run(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
     });
     info!(socket = %socket.display(), provider = provider.is_some(), "the helper starts");
 
+    let following =
+        policy_changes.ok().map(|changes| tokio::spawn(follow_policy(changes, arguments.policy_dir.clone(), reports_tx.clone())));
     let parts = Parts {
         machine,
         store,
@@ -91,6 +90,9 @@ pub async fn run(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
     };
     let inputs = Inputs { calls, reports, host };
     let result = Service::new(parts).run(target, inputs).await;
+    if let Some(following) = following {
+        following.abort();
+    }
     // Readers get the last line before their connections are closed.
     let _ = stop.send(());
     let _ = serving.await;
@@ -99,13 +101,33 @@ pub async fn run(arguments: Arguments, log: LogRing) -> anyhow::Result<()> {
     result
 }
 
-/// A tunnel that was wanted goes where the administrator says by now, if the policy says where (G15).
-fn as_managed(target: Target, effective: &Effective) -> Target {
-    match target {
-        Target::Connected { .. } if effective.is_locked("destination") => {
-            Target::Connected { destination: effective.settings.destination.clone() }
+/// What was found at the start, for the log and as warnings.
+fn tell(announcer: &mut Announcer, policy: Vec<String>, files: Vec<String>, provider: Option<String>) {
+    for note in policy {
+        warn!("{note}");
+        announcer.warn("policy", note);
+    }
+    for note in files {
+        warn!("{note}");
+        announcer.warn("files", note);
+    }
+    if let Some(note) = provider {
+        warn!("{note}");
+        announcer.warn("provider", note);
+    }
+}
+
+/// Reads the administrator's policy again whenever it may have changed, and reports it.
+async fn follow_policy(mut changes: Changes, policy_dir: PathBuf, reports: mpsc::Sender<Report>) {
+    loop {
+        changes.next().await;
+        let policy_dir = policy_dir.clone();
+        let Ok((managed, notes)) = tokio::task::spawn_blocking(move || administrator::policy(&policy_dir)).await else {
+            continue;
+        };
+        if reports.send(Report::PolicyChanged(Box::new(managed), notes)).await.is_err() {
+            return;
         }
-        Target::Connected { .. } | Target::Disconnected => target,
     }
 }
 
@@ -126,7 +148,7 @@ async fn open_provider(
     let url = config.urls.first().cloned().unwrap_or_default();
     let mark = Arc::clone(mark_api);
     let prepare: hamn_api::PrepareSocket =
-        Arc::new(move |socket| if mark.load(Ordering::Acquire) { socket.set_mark(hamn_core::net::FWMARK) } else { Ok(()) });
+        Arc::new(move |socket| if mark.load(Ordering::Acquire) { host::mark_as_ours(socket) } else { Ok(()) });
     match hamn_api::Client::new(config, store.cache_dir(), prepare) {
         Ok(client) => {
             let provider = Arc::new(Provider::open(client, url, store.clone()).await);

@@ -1,6 +1,12 @@
 //! The event loop: facts come in, the machine decides, effects are carried out in order. Nothing here decides, and nothing
 //! here waits for long: policies, tunnels that end, provider and self-test go on beside it and report.
 
+#[cfg(windows)]
+pub mod install;
+pub mod plan;
+#[cfg(windows)]
+pub mod windows;
+
 use crate::announce::Announcer;
 use crate::calls::Waiting;
 use crate::device::Rotation;
@@ -76,6 +82,8 @@ pub enum Report {
     DeviceChanged,
     /// The provider sees this attempt's tunnel come out at this address.
     ExitSeen(Attempt, IpAddr),
+    /// The administrator's policy is another one, with what to tell about it.
+    PolicyChanged(Box<Managed>, Vec<String>),
 }
 
 /// The running tunnel.
@@ -287,13 +295,7 @@ impl Service {
                     queue.push_back(Event::TunnelStopped { attempt });
                 }
             }
-            Effect::Rebind { attempt } => {
-                if let Some(running) = self.running.as_ref().filter(|running| running.attempt == attempt)
-                    && let Err(error) = obeyed(running.tunnel.rebind()).await
-                {
-                    warn!(%error, "rebinding the tunnel's socket failed");
-                }
-            }
+            Effect::Rebind { attempt } => self.rebind(attempt).await,
             Effect::SetTimer { timer, after_ms } => self.timers.set(timer, after_ms),
             Effect::Publish => self.publish(),
             Effect::Exit => self.ending = true,
@@ -335,11 +337,19 @@ impl Service {
         let failures = self.machine.failures();
         let secrets = prepare::secrets(&self.store, plan, failures).map_err(|reason| self.reason_without_device(plan, reason))?;
         let (sender, mut events) = mpsc::channel(TUNNEL_QUEUE);
+        let first = usize::try_from(failures).unwrap_or(0);
+        let gateway =
+            plan.endpoints.get(first.checked_rem(plan.endpoints.len()).unwrap_or(0)).map(|endpoint| endpoint.address.ip());
+        let outer_interface = match gateway {
+            Some(gateway) => self.enforcer.outer_interface(gateway).await,
+            None => None,
+        };
         let options = hamn_tunnel::Options {
             interface: hamn_core::net::InterfaceName::tunnel(),
             fwmark: Some(hamn_core::net::FWMARK),
             // IPv4 first; after a failure the other address of the gateway.
-            endpoint_index: usize::try_from(failures).unwrap_or(0),
+            endpoint_index: first,
+            outer_interface,
             limits: hamn_tunnel::Limits::default(),
         };
         let started = timeout(START_TIMEOUT, hamn_tunnel::start(plan, secrets, options, sender)).await;
@@ -365,6 +375,16 @@ impl Service {
         let uses_device_key = plan.key == KeySource::Device;
         self.running = Some(Running { attempt, tunnel, uses_device_key });
         Ok(())
+    }
+
+    /// Gives the tunnel a new socket, on the interface that leads out by now.
+    async fn rebind(&self, attempt: Attempt) {
+        let Some(running) = self.running.as_ref().filter(|running| running.attempt == attempt) else { return };
+        let gateway = running.tunnel.stats().endpoint.address.ip();
+        running.tunnel.set_outer_interface(self.enforcer.outer_interface(gateway).await);
+        if let Err(error) = obeyed(running.tunnel.rebind()).await {
+            warn!(%error, "rebinding the tunnel's socket failed");
+        }
     }
 
     /// Stops the tunnel beside the loop; false when there is none.
@@ -457,6 +477,7 @@ impl Service {
                 }
             }
             Report::ExitSeen(attempt, address) => self.exit_seen(attempt, address),
+            Report::PolicyChanged(managed, notes) => self.policy_changed(*managed, notes).await,
             Report::Tunnel(attempt, event) => {
                 info!(attempt = attempt.0, ?event, "tunnel");
                 let server = self.server_being_tried(attempt);

@@ -1,18 +1,16 @@
 //! The report for support: what people may send on, without secrets, addresses, names of hosts and account (G14, G20).
 
+use crate::host;
 use crate::redact::{redact, shown};
 use hamn_core::event::HostFacts;
 use hamn_core::status::{Protection, Status, TunnelStatus};
 use hamn_ipc::wire::{LogLine, PolicyView, Report, SettingsView};
 use std::fmt::Write as _;
-use std::io::Read as _;
 
 /// Largest report in bytes.
 const LARGEST: usize = 256 * 1024;
 /// Of that, what stands before the log: rules and warnings are many only when something is wrong with them.
 const LARGEST_FRONT: usize = 64 * 1024;
-/// How much of a file about the system is read.
-const FILE_LIMIT: u64 = 16 * 1024;
 
 /// What the report is made of.
 pub(crate) struct Material {
@@ -76,7 +74,7 @@ impl Front {
 
 fn about_system(material: &Material, front: &mut Front) {
     let (status, facts) = (&material.status, &material.facts);
-    front.line(&format!("\nhelper {}, {}", status.version, system()));
+    front.line(&format!("\nhelper {}, {}", status.version, host::system()));
     let routes = format!("default routes: IPv4 {}, IPv6 {}", facts.ipv4, facts.ipv6);
     front.line(&format!("online {}, {routes}, attached networks {}", facts.online, facts.attached.len()));
     let backend = status.protection.dns_backend.as_deref().unwrap_or("none");
@@ -139,21 +137,6 @@ fn with_log(mut text: String, log: &[LogLine]) -> String {
     }
     newest.iter().rev().for_each(|line| text.push_str(line));
     text
-}
-
-/// Name and version of the operating system, and of the kernel.
-fn system() -> String {
-    let release = beginning_of("/etc/os-release");
-    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown system").trim_matches('"');
-    format!("{name}, kernel {}", beginning_of("/proc/sys/kernel/osrelease").trim())
-}
-
-fn beginning_of(path: &str) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
-        let _ = file.take(FILE_LIMIT).read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How the helper ends: by which signal, in which state, with which exit code, and what it leaves in the kernel (BOOT-04).
 //! Needs root.
 #![cfg(test)]
+#![cfg(target_os = "linux")]
 
 use hamn_core::location::{Destination, Target};
 use hamn_core::settings::{KillSwitch, Settings};

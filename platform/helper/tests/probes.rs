@@ -1,6 +1,7 @@
 //! The probes of the self-test against real interfaces: they find a leak where there is one, they pass under lockdown, and
 //! they never pass for a reason that is not the firewall's. Needs root.
 #![cfg(test)]
+#![cfg(target_os = "linux")]
 
 use hamn_helper::probe::{Fate, ask_resolver, physical_interfaces, probe_all};
 use hamn_network::firewall::apply::linux::Nft;

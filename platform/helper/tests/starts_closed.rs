@@ -1,6 +1,7 @@
 //! FS-01, FS-02, BOOT-02: whatever happens to the files, early boot and the helper's start are closed whenever they might
 //! have to be, and early boot is never more open than the helper (G6, G7, G15, G16).
 #![cfg(test)]
+#![cfg(target_os = "linux")]
 
 use hamn_core::event::Event;
 use hamn_core::location::{Destination, Target};
@@ -53,6 +54,7 @@ impl Host {
             provider: None,
             restore_network: false,
             early_boot: true,
+            system: hamn_helper::host::Options {},
         }
     }
 

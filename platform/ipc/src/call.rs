@@ -1,5 +1,6 @@
 //! How the server hands an authorised request to the helper: one `Call` on a bounded channel, one answer.
 
+pub use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::wire;
 use hamn_core::location::Destination;
@@ -11,19 +12,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub const CALL_QUEUE: usize = 256;
 /// Bound of one event reader's queue; a reader that falls further behind is dropped.
 pub const EVENT_QUEUE: usize = 256;
-
-/// Who calls, as the kernel says (`SO_PEERCRED` at accept).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Process id, for the log only: never a basis of a decision.
-    pub pid: i32,
-    /// Supplementary groups of the peer process when it connected.
-    pub groups: Vec<u32>,
-}
 
 /// What the helper is asked. The caller is allowed to ask it: the server has checked.
 #[derive(Clone, Debug, PartialEq)]

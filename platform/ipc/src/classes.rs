@@ -3,15 +3,22 @@
 //! | class     | who                                                            |
 //! |-----------|----------------------------------------------------------------|
 //! | public    | every identified local user                                    |
-//! | view      | uid 0, members of the group `hamn`, the user at a local seat   |
+//! | view      | an administrator, members of the group `hamn`, the user at a local seat |
 //! | control   | the same as *view*                                             |
-//! | configure | uid 0 (harmless settings: the same as *view*)                  |
-//! | administer| uid 0                                                          |
+//! | configure | an administrator (harmless settings: the same as *view*)       |
+//! | administer| an administrator                                               |
 //!
-//! What only uid 0 may do is also granted to a user at a local seat when polkit says yes: an administrator's password was
-//! given, or the administrator's rules say so. Polkit is asked for one call at a time and anything but its yes is a no.
+//! An administrator is uid 0 on Linux and macOS, and on Windows the system itself or an elevated program of an administrator.
+//! Who sits at a seat is asked of logind (Linux), of the window server (macOS: the console user) or of the session (Windows:
+//! an interactive one that is active). Programs in sandboxes of Windows (app containers, low integrity, restricted tokens)
+//! and callers from other computers get nothing at all.
+//!
+//! On Linux, what only uid 0 may do is also granted to a user at a local seat when polkit says yes: an administrator's
+//! password was given, or the administrator's rules say so. Polkit is asked for one call at a time and anything but its yes
+//! is a no.
 
-use crate::call::Caller;
+use crate::caller::{Caller, GroupId, Identity, Sid, UnixUser, WindowsToken};
+use crate::names;
 use crate::problem::{Problem, ProblemCode};
 use crate::wire::SettingKey;
 
@@ -154,9 +161,9 @@ impl Operation {
 /// The facts that a decision needs beside the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Access {
-    /// Group id of `hamn`, when the group exists.
-    pub control_group: Option<u32>,
-    /// The caller sits at a local seat at this moment (asked of logind for each call).
+    /// The group `hamn`, when it exists.
+    pub control_group: Option<GroupId>,
+    /// The caller sits at a local seat at this moment (asked of the system for each call).
     pub at_local_seat: bool,
     /// What polkit has just allowed this caller for this call.
     pub polkit: Option<Action>,
@@ -194,9 +201,9 @@ pub const OVERFLOW_ID: u32 = 65534;
 /// `not_allowed`, the same for every operation and every reason.
 pub fn authorise(caller: &Caller, class: Class, access: &Access) -> Result<(), Problem> {
     let allowed = match class {
-        Class::Public => caller.uid != u32::MAX,
+        Class::Public => may_look(caller),
         Class::View | Class::Control | Class::Configure => may_control(caller, access),
-        Class::Administer => caller.uid == 0 || granted(caller, access, Action::Administer),
+        Class::Administer => caller.is_administrator() || granted(caller, access, Action::Administer),
     };
     if allowed { Ok(()) } else { Err(Problem::new(ProblemCode::NotAllowed)) }
 }
@@ -204,12 +211,12 @@ pub fn authorise(caller: &Caller, class: Class, access: &Access) -> Result<(), P
 /// Decides whether `caller` may change these settings; the caller already has the class *configure*.
 ///
 /// # Errors
-/// `not_allowed` that names the setting which needs uid 0.
+/// `not_allowed` that names the setting which needs an administrator.
 pub fn authorise_settings(caller: &Caller, keys: &[SettingKey], access: &Access) -> Result<(), Problem> {
     match keys.iter().find(|key| key.needs_admin()) {
-        Some(key) if caller.uid != 0 && !granted(caller, access, Action::Configure) => {
+        Some(key) if !caller.is_administrator() && !granted(caller, access, Action::Configure) => {
             Err(Problem::with_detail(ProblemCode::NotAllowed, format!("only an administrator may change `{key}`"))
-                .action("Run the command as root, for example with `sudo`."))
+                .action(names::BECOME_ADMINISTRATOR))
         }
         Some(_) | None => Ok(()),
     }
@@ -231,22 +238,49 @@ fn granted(caller: &Caller, access: &Access, action: Action) -> bool {
     is_somebody(caller) && access.at_local_seat && access.polkit == Some(action)
 }
 
-/// A user of a foreign user namespace looks like the overflow user: nobody in particular. Root needs no word of polkit's.
+/// A user whom polkit knows, and who needs its word. A user of a foreign user namespace looks like the overflow user: nobody in
+/// particular. Windows asks its own question when a program starts, so that a token has the answer in it.
 const fn is_somebody(caller: &Caller) -> bool {
-    !matches!(caller.uid, 0 | OVERFLOW_ID | u32::MAX)
+    match &caller.identity {
+        Identity::Unix(user) => !matches!(user.uid, 0 | OVERFLOW_ID | u32::MAX),
+        Identity::Windows(_) => false,
+    }
+}
+
+fn may_look(caller: &Caller) -> bool {
+    match &caller.identity {
+        Identity::Unix(user) => user.uid != u32::MAX,
+        Identity::Windows(token) => token.is_local(),
+    }
 }
 
 fn may_control(caller: &Caller, access: &Access) -> bool {
-    if caller.uid == 0 {
-        return true;
+    let member = match &caller.identity {
+        // A user of a foreign user namespace looks like the overflow user: nobody in particular.
+        Identity::Unix(user) if matches!(user.uid, OVERFLOW_ID | u32::MAX) => return false,
+        Identity::Unix(user) => access.at_local_seat || is_member(user, access),
+        Identity::Windows(token) => token.is_local() && (sits_here(token, access) || is_token_member(token, access)),
+    };
+    member || caller.is_administrator()
+}
+
+fn is_member(user: &UnixUser, access: &Access) -> bool {
+    match access.control_group {
+        Some(GroupId::Unix(group)) => group != OVERFLOW_ID && (user.gid == group || user.groups.contains(&group)),
+        Some(GroupId::Windows(_)) | None => false,
     }
-    // A user of a foreign user namespace looks like the overflow user: nobody in particular.
-    if caller.uid == OVERFLOW_ID || caller.uid == u32::MAX {
-        return false;
+}
+
+fn is_token_member(token: &WindowsToken, access: &Access) -> bool {
+    match &access.control_group {
+        Some(GroupId::Windows(group)) => token.groups.contains(group),
+        Some(GroupId::Unix(_)) | None => false,
     }
-    let in_group =
-        access.control_group.is_some_and(|group| group != OVERFLOW_ID && (caller.gid == group || caller.groups.contains(&group)));
-    in_group || access.at_local_seat
+}
+
+/// The session of the services belongs to nobody who sits anywhere.
+fn sits_here(token: &WindowsToken, access: &Access) -> bool {
+    access.at_local_seat && token.session != 0 && token.is_in(Sid::INTERACTIVE)
 }
 
 #[cfg(test)]
@@ -254,14 +288,24 @@ mod tests {
     use super::*;
 
     fn caller(uid: u32, gid: u32, groups: &[u32]) -> Caller {
-        Caller { uid, gid, pid: 1, groups: groups.to_vec() }
+        Caller::unix(uid, gid, 1, groups.to_vec())
+    }
+
+    fn column(operation: Operation) -> usize {
+        match operation.class() {
+            Class::Public => 0,
+            Class::View => 1,
+            Class::Control => 2,
+            Class::Configure => 3,
+            Class::Administer => 4,
+        }
     }
 
     // IPC-01: every kind of caller against every operation.
     #[test]
     fn only_the_right_callers_get_each_operation() {
         const HAMN: u32 = 990;
-        let group = Access { control_group: Some(HAMN), ..Access::default() };
+        let group = Access { control_group: Some(HAMN.into()), ..Access::default() };
         let seat = Access { at_local_seat: true, ..group.clone() };
         let none = Access::default();
         let configure = Access { polkit: Some(Action::Configure), ..seat.clone() };
@@ -288,20 +332,121 @@ mod tests {
         ];
         for (who, access, expected) in table {
             for operation in Operation::ALL {
-                let column = match operation.class() {
-                    Class::Public => 0,
-                    Class::View => 1,
-                    Class::Control => 2,
-                    Class::Configure => 3,
-                    Class::Administer => 4,
-                };
                 let result = authorise(&who, operation.class(), access);
-                assert_eq!(result.is_ok(), expected[column], "{who:?} {operation:?}");
+                assert_eq!(result.is_ok(), expected[column(operation)], "{who:?} {operation:?}");
                 if let Err(problem) = result {
                     assert_eq!(problem, Problem::new(ProblemCode::NotAllowed), "the refusal must not depend on the operation");
                 }
             }
         }
+    }
+
+    fn sid(text: &str) -> Sid {
+        Sid::parse(text).unwrap()
+    }
+
+    /// An ordinary program of a user at the screen.
+    fn program() -> WindowsToken {
+        WindowsToken {
+            user: sid("S-1-5-21-1-2-3-1000"),
+            session: 1,
+            groups: vec![sid("S-1-1-0"), sid(Sid::INTERACTIVE)],
+            elevated: false,
+            integrity: WindowsToken::MEDIUM,
+            app_container: false,
+            restricted: false,
+        }
+    }
+
+    /// The same user's program after "Run as administrator".
+    fn elevated() -> WindowsToken {
+        let mut token = WindowsToken { elevated: true, integrity: WindowsToken::HIGH, ..program() };
+        token.groups.push(sid(Sid::ADMINISTRATORS));
+        token
+    }
+
+    fn with(mut token: WindowsToken, groups: &[&str]) -> WindowsToken {
+        token.groups.extend(groups.iter().map(|text| sid(text)));
+        token
+    }
+
+    fn without(mut token: WindowsToken, group: &str) -> WindowsToken {
+        token.groups.retain(|found| !found.is(group));
+        token
+    }
+
+    // IPC-01 on Windows: every kind of token against every operation.
+    #[test]
+    fn only_the_right_tokens_get_each_operation() {
+        const HAMN: &str = "S-1-5-21-1-2-3-1001";
+        let none = Access::default();
+        let group = Access { control_group: Some(GroupId::Windows(sid(HAMN))), ..Access::default() };
+        let seat = Access { at_local_seat: true, ..group.clone() };
+        let polkit = Access { polkit: Some(Action::Administer), ..seat.clone() };
+        let service = WindowsToken {
+            user: sid(Sid::LOCAL_SYSTEM),
+            session: 0,
+            groups: vec![sid(Sid::ADMINISTRATORS)],
+            elevated: true,
+            integrity: 0x4000,
+            ..program()
+        };
+        let [all, control, look, nothing] =
+            [[true; 5], [true, true, true, true, false], [true, false, false, false, false], [false; 5]];
+        let table = [
+            ("an elevated administrator", elevated(), &none, all),
+            ("the same without a screen", WindowsToken { session: 0, ..without(elevated(), Sid::INTERACTIVE) }, &none, all),
+            ("the system", service.clone(), &none, all),
+            ("a program at the screen", program(), &seat, control),
+            ("the same when another user has the screen", program(), &group, look),
+            ("the same when nobody knows", program(), &none, look),
+            ("a member of the group who sits elsewhere", with(program(), &[HAMN]), &group, control),
+            ("the same when there is no such group", with(program(), &[HAMN]), &none, look),
+            ("no interactive token", without(program(), Sid::INTERACTIVE), &seat, look),
+            ("the session of the services", WindowsToken { session: 0, ..program() }, &seat, look),
+            // The two halves of a divided token, and what only looks elevated.
+            ("an administrator who is not elevated", with(program(), &[Sid::ADMINISTRATORS]), &seat, control),
+            ("elevated, but no administrator", without(elevated(), Sid::ADMINISTRATORS), &seat, control),
+            (
+                "elevated, but not of high integrity",
+                WindowsToken { integrity: WindowsToken::MEDIUM, ..elevated() },
+                &seat,
+                control,
+            ),
+            ("polkit has no say here", program(), &polkit, control),
+            // Sandboxes and other computers.
+            ("an app container", WindowsToken { app_container: true, ..program() }, &seat, nothing),
+            ("an elevated app container", WindowsToken { app_container: true, ..elevated() }, &seat, nothing),
+            ("low integrity", WindowsToken { integrity: 0x1000, ..program() }, &seat, nothing),
+            ("nearly medium integrity", WindowsToken { integrity: 0x1fff, ..elevated() }, &seat, nothing),
+            ("a restricted token", WindowsToken { restricted: true, ..elevated() }, &seat, nothing),
+            ("from another computer", with(elevated(), &[Sid::NETWORK]), &seat, nothing),
+            ("the system of another computer", with(service, &[Sid::NETWORK]), &seat, nothing),
+            ("a member from another computer", with(program(), &[HAMN, Sid::NETWORK]), &seat, nothing),
+            ("anonymous", WindowsToken { user: sid(Sid::ANONYMOUS), ..program() }, &seat, nothing),
+        ];
+        for (what, token, access, expected) in table {
+            let who = Caller { pid: 1, identity: Identity::Windows(token) };
+            for operation in Operation::ALL {
+                let result = authorise(&who, operation.class(), access);
+                assert_eq!(result.is_ok(), expected[column(operation)], "{what}: {operation:?}");
+                assert!(result.is_ok() || result == Err(Problem::new(ProblemCode::NotAllowed)));
+                assert_eq!(question(&who, operation.class(), &SettingKey::ALL, access), None, "{what}");
+            }
+            for key in SettingKey::ALL {
+                let may = authorise_settings(&who, &[key], access).is_ok();
+                assert_eq!(may, expected == all || !key.needs_admin(), "{what}: {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_of_another_system_has_no_members() {
+        let unix = Access { control_group: Some(0.into()), ..Access::default() };
+        let windows = Access { control_group: Some(GroupId::Windows(sid("S-1-1-0"))), ..Access::default() };
+        let token = Caller { pid: 1, identity: Identity::Windows(program()) };
+        assert!(authorise(&token, Class::View, &windows).is_ok() && authorise(&token, Class::View, &unix).is_err());
+        assert!(authorise(&caller(1000, 0, &[0]), Class::View, &windows).is_err());
     }
 
     #[test]
@@ -331,7 +476,7 @@ mod tests {
     #[test]
     fn polkit_is_asked_only_about_users_at_a_seat_and_only_when_it_can_help() {
         let seat = Access { at_local_seat: true, ..Access::default() };
-        let away = Access { control_group: Some(990), ..Access::default() };
+        let away = Access { control_group: Some(990.into()), ..Access::default() };
         let user = caller(1000, 990, &[]);
         let asked = |class, keys: &[SettingKey]| question(&user, class, keys, &seat);
         for class in [Class::Public, Class::View, Class::Control] {

@@ -1,19 +1,32 @@
-//! The client of the local API: makes sure that the helper is at the other end, then speaks HTTP over its socket.
+//! The client of the local API: makes sure that the helper is at the other end of every connection, then speaks HTTP over it.
 
-use crate::call::Caller;
+#[cfg(unix)]
+#[path = "client/unix.rs"]
+mod link;
+#[cfg(windows)]
+#[path = "client/windows.rs"]
+mod link;
+
+use crate::DEFAULT_SOCKET;
+use crate::caller::UserId;
 use crate::problem::{Problem, ProblemCode};
 use crate::wire;
-use crate::{DEFAULT_SOCKET, server::peer};
-use futures_util::{Stream, StreamExt, stream};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use hamn_core::status::Status;
-use http::Method;
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// Time to reach the socket.
@@ -29,32 +42,61 @@ const LARGEST_ANSWER: usize = 32 * 1024 * 1024;
 /// Largest line of the event stream in bytes.
 const LARGEST_LINE: usize = 1024 * 1024;
 
+/// Makes connections to the helper. Who answers is checked on each connection itself, before a byte is sent over it: nobody
+/// who takes the name in between gets to hear anything.
+#[derive(Clone, Debug)]
+struct Connector {
+    socket: Arc<Path>,
+    trusted: Arc<[UserId]>,
+}
+
+impl Connector {
+    async fn connect(self) -> Result<TokioIo<link::Stream>, Problem> {
+        link::connect(&self.socket, &self.trusted).await.map(TokioIo::new)
+    }
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<link::Stream>;
+    type Error = Problem;
+    type Future = BoxFuture<'static, Result<Self::Response, Problem>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Problem>> {
+        Poll::Ready(Ok(()))
+    }
+
+    // The URI holds nothing that matters: the socket decides.
+    fn call(&mut self, _: Uri) -> Self::Future {
+        self.clone().connect().boxed()
+    }
+}
+
 /// A client of one helper.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    http: legacy::Client<Connector, Full<Bytes>>,
     socket: PathBuf,
 }
 
 impl Client {
-    /// Checks who owns and who answers `socket`, then prepares to talk to it. `None` means the default socket, which only
-    /// root may serve; another one (`HAMN_SOCKET`) may also be served by the user who runs this process.
+    /// Checks who owns and who answers `socket`, then prepares to talk to it. `None` means the default socket, which only an
+    /// administrator may serve (root; on Windows the system or the administrators); another one (`HAMN_SOCKET`) may also be
+    /// served by the user who runs this process. On Windows it is the name of a pipe.
     ///
     /// # Errors
-    /// `helper_unreachable` when nothing answers, `helper_untrusted` when it is not the helper (IPC-06).
+    /// `helper_unreachable` when nothing answers, `helper_untrusted` when it is not the helper (IPC-06), `invalid_value` when
+    /// the name cannot be that of a helper.
     pub async fn open(socket: Option<&Path>) -> Result<Self, Problem> {
-        let own = nix::unistd::geteuid().as_raw();
-        let trusted: Vec<u32> = if socket.is_some() { vec![0, own] } else { vec![0] };
+        let trusted = link::trusted(socket.is_some())
+            .map_err(|error| Problem::with_detail(ProblemCode::Internal, format!("who am I: {error}")))?;
         let socket = socket.unwrap_or(Path::new(DEFAULT_SOCKET));
-        check_file(socket, &trusted)?;
-        check_peer(socket, &trusted).await?;
-        let http = reqwest::Client::builder()
-            .unix_socket(socket)
-            .redirect(reqwest::redirect::Policy::none())
+        let connector = Connector { socket: socket.into(), trusted: trusted.into() };
+        drop(connector.clone().connect().await?);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(4))
-            .build()
-            .map_err(|error| Problem::with_detail(ProblemCode::Internal, chain(&error)))?;
+            .build(connector);
         Ok(Self { http, socket: socket.to_owned() })
     }
 
@@ -170,12 +212,12 @@ impl Client {
 
     /// The event stream. It ends when the helper ends it; a broken line or connection is an error and the last item.
     pub async fn events(&self) -> Result<impl Stream<Item = Result<wire::EventLine, Problem>> + Send + use<>, Problem> {
-        let request = self.http.get(url("/v1/events")).send();
-        let response = timeout(REQUEST, request).await.map_err(|_| unreachable_after(REQUEST))?.map_err(|error| lost(&error))?;
+        let request = self.request(Method::GET, "/v1/events", None);
+        let response = timeout(REQUEST, request).await.map_err(|_| unreachable_after(REQUEST))??;
         if !response.status().is_success() {
             return Err(read_problem(response).await);
         }
-        let lines = Lines { bytes: response.bytes_stream().boxed(), buffer: Vec::new(), ended: false };
+        let lines = Lines { bytes: response.into_body().into_data_stream().boxed(), buffer: Vec::new(), ended: false };
         Ok(stream::unfold(lines, |mut lines| async move { lines.next().await.map(|line| (line, lines)) }))
     }
 
@@ -194,26 +236,33 @@ impl Client {
         body: Option<&B>,
     ) -> Result<T, Problem> {
         let limit = patience(&method, path);
-        let mut request = self.http.request(method, url(path)).timeout(limit);
-        if let Some(body) = body {
-            // The helper refuses a larger one and closes, which a client that still writes sees as a broken connection only.
-            let bytes =
-                serde_json::to_vec(body).map_err(|error| Problem::with_detail(ProblemCode::Internal, error.to_string()))?;
-            if bytes.len() > LARGEST_BODY {
-                return Err(Problem::new(ProblemCode::TooLarge));
-            }
-            request = request.header(http::header::CONTENT_TYPE, "application/json").body(bytes);
-        }
-        let response = request.send().await.map_err(|error| lost(&error))?;
-        if !response.status().is_success() {
-            return Err(read_problem(response).await);
-        }
-        let bytes = read_bounded(response).await?;
+        let body = body.map(encode).transpose()?;
+        let work = async {
+            let response = self.request(method, path, body).await?;
+            if response.status().is_success() { read_bounded(response).await } else { Err(read_problem(response).await) }
+        };
+        let bytes = timeout(limit, work).await.map_err(|_| unreachable_after(limit))??;
         serde_json::from_slice(&bytes).map_err(|error| {
             Problem::with_detail(ProblemCode::Internal, format!("the helper's answer is not understood: {error}"))
                 .action("Use the same version of `hamn` and its helper.")
         })
     }
+
+    async fn request(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Response<Incoming>, Problem> {
+        let mut request = Request::builder().method(method).uri(format!("http://hamn{path}"));
+        if body.is_some() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body.unwrap_or_default()));
+        let request = request.map_err(|error| Problem::with_detail(ProblemCode::Internal, error.to_string()))?;
+        self.http.request(request).await.map_err(|error| lost(&error))
+    }
+}
+
+fn encode<B: Serialize>(body: &B) -> Result<Bytes, Problem> {
+    // The helper refuses a larger one and closes, which a client that still writes sees as a broken connection only.
+    let bytes = serde_json::to_vec(body).map_err(|error| Problem::with_detail(ProblemCode::Internal, error.to_string()))?;
+    if bytes.len() > LARGEST_BODY { Err(Problem::new(ProblemCode::TooLarge)) } else { Ok(bytes.into()) }
 }
 
 /// How long the answer to a request may take.
@@ -221,10 +270,6 @@ fn patience(method: &Method, path: &str) -> Duration {
     let admin =
         *method != Method::GET && (path == "/v1/restore" || path.starts_with("/v1/settings") || path.starts_with("/v1/profiles"));
     if admin { ADMIN_REQUEST } else { REQUEST }
-}
-
-fn url(path: &str) -> String {
-    format!("http://hamn{path}")
 }
 
 fn name(text: &str) -> Result<&str, Problem> {
@@ -235,84 +280,30 @@ fn name(text: &str) -> Result<&str, Problem> {
     }
 }
 
-/// The file must be a socket (not a symlink to one) that belongs to a trusted user, in a directory where strangers cannot
-/// put something in its place.
-fn check_file(socket: &Path, trusted: &[u32]) -> Result<(), Problem> {
-    let shown = socket.display();
-    let found = fs::symlink_metadata(socket)
-        .map_err(|error| Problem::with_detail(ProblemCode::HelperUnreachable, format!("{shown}: {}", kind(&error))))?;
-    let untrusted = |why: &str| Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("{shown} {why}")));
-    if found.is_symlink() {
-        return untrusted("is a symbolic link");
-    }
-    if !found.file_type().is_socket() {
-        return untrusted("is not a socket");
-    }
-    if !trusted.contains(&found.uid()) {
-        return untrusted(&format!("belongs to user {}", found.uid()));
-    }
-    let directory = socket.parent().map(fs::metadata);
-    let writable_by_all = |mode: u32| mode & 0o002 != 0 && mode & 0o1000 == 0;
-    match directory {
-        Some(Ok(directory)) if writable_by_all(directory.mode()) => untrusted("is in a directory that everybody can change"),
-        Some(Ok(_)) => Ok(()),
-        Some(Err(_)) | None => untrusted("has no readable directory"),
-    }
-}
-
-/// The process that listens must run as a trusted user.
-async fn check_peer(socket: &Path, trusted: &[u32]) -> Result<(), Problem> {
-    let shown = socket.display();
-    let stream = timeout(CONNECT, UnixStream::connect(socket))
-        .await
-        .map_err(|_| unreachable_after(CONNECT))?
-        .map_err(|error| Problem::with_detail(ProblemCode::HelperUnreachable, format!("{shown}: {}", kind(&error))))?;
-    match peer::identify(&stream) {
-        Ok(Caller { uid, .. }) if trusted.contains(&uid) => Ok(()),
-        Ok(Caller { uid, .. }) => {
-            Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("{shown} is served by user {uid}")))
-        }
-        Err(_) => Err(Problem::with_detail(ProblemCode::HelperUntrusted, format!("nobody knows who serves {shown}"))),
-    }
-}
-
-fn kind(error: &std::io::Error) -> String {
-    let kind = error.kind();
-    if kind == std::io::ErrorKind::NotFound {
-        "there is no such socket".to_owned()
-    } else if kind == std::io::ErrorKind::ConnectionRefused {
-        "nobody listens".to_owned()
-    } else {
-        kind.to_string()
-    }
-}
-
 fn unreachable_after(time: Duration) -> Problem {
     Problem::with_detail(ProblemCode::HelperUnreachable, format!("no answer within {} s", time.as_secs()))
 }
 
-fn lost(error: &reqwest::Error) -> Problem {
-    let what = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
-    Problem::with_detail(ProblemCode::HelperUnreachable, what)
-}
-
-/// The causes without the URL, which says nothing here.
-fn chain(error: &reqwest::Error) -> String {
+/// What became of a request that got no answer. What the connector found out is told as it is.
+fn lost(error: &(dyn Error + 'static)) -> Problem {
     let mut text = String::new();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
+        if let Some(problem) = cause.downcast_ref::<Problem>() {
+            return problem.clone();
+        }
         if !text.is_empty() {
             text.push_str(": ");
         }
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    if text.is_empty() { "the connection failed".to_owned() } else { text }
+    Problem::with_detail(ProblemCode::HelperUnreachable, if text.is_empty() { "the connection failed".to_owned() } else { text })
 }
 
-async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, Problem> {
+async fn read_bounded(response: Response<Incoming>) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();
-    let mut chunks = response.bytes_stream();
+    let mut chunks = response.into_body().into_data_stream();
     while let Some(chunk) = chunks.next().await {
         body.extend_from_slice(&chunk.map_err(|error| lost(&error))?);
         if body.len() > LARGEST_ANSWER {
@@ -322,7 +313,7 @@ async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, Problem> {
     Ok(body)
 }
 
-async fn read_problem(response: reqwest::Response) -> Problem {
+async fn read_problem(response: Response<Incoming>) -> Problem {
     let status = response.status();
     let body = read_bounded(response).await.unwrap_or_default();
     serde_json::from_slice(&body)
@@ -330,7 +321,7 @@ async fn read_problem(response: reqwest::Response) -> Problem {
 }
 
 struct Lines {
-    bytes: stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    bytes: stream::BoxStream<'static, hyper::Result<Bytes>>,
     buffer: Vec<u8>,
     ended: bool,
 }

@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 problem documents: a stable code for programs, one sentence and one action for people.
 
+use crate::names;
 use hamn_core::state::BlockReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,11 +125,7 @@ impl ProblemCode {
     fn facts(self) -> Facts {
         match self {
             Self::BadRequest => Facts(400, "The request is not understood", "Compare the request with /v1/openapi.json."),
-            Self::NotAllowed => Facts(
-                403,
-                "This user account may not do that",
-                "Run it as root, or ask the administrator to add you to the group `hamn`.",
-            ),
+            Self::NotAllowed => Facts(403, "This user account may not do that", names::GET_RIGHTS),
             Self::NotFound => Facts(404, "There is no such thing", "Check the name; the list commands show what exists."),
             Self::MethodNotAllowed => Facts(405, "That method does not exist here", "Compare the request with /v1/openapi.json."),
             Self::RequestTimeout => {
@@ -144,16 +141,8 @@ impl ProblemCode {
             Self::TooManyConnections => Facts(503, "Too many connections", "Close other programs that use Hamn, then try again."),
             Self::Busy => Facts(503, "The helper is busy", "Try again in a moment."),
             Self::Internal => Facts(500, "Something unexpected failed inside Hamn", "Look at the helper's log, then try again."),
-            Self::HelperUnreachable => Facts(
-                503,
-                "The helper does not answer",
-                "Start it with `systemctl start hamn-helper`, or name its socket in HAMN_SOCKET.",
-            ),
-            Self::HelperUntrusted => Facts(
-                503,
-                "What answers at the socket is not the helper",
-                "Check who owns the socket and its directory; only root may.",
-            ),
+            Self::HelperUnreachable => Facts(503, "The helper does not answer", names::START_HELPER),
+            Self::HelperUntrusted => Facts(503, "What answers at the socket is not the helper", names::CHECK_OWNER),
             Self::WaitTimeout => {
                 Facts(504, "It takes longer than you wanted to wait", "Look at `hamn status`; Hamn goes on trying by itself.")
             }

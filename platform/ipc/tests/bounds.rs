@@ -1,5 +1,6 @@
 //! IPC-05, IPC-07, IPC-09: bad, slow and many callers, and what a good one notices of them.
 #![cfg(test)]
+#![cfg(target_os = "linux")]
 
 mod fake;
 mod raw;

@@ -1,6 +1,7 @@
 //! The published documents: the checked-in OpenAPI document and schemas are what the code says, and real answers fit them.
 //! `UPDATE=1` rewrites the files.
 #![cfg(test)]
+#![cfg(unix)]
 
 mod fake;
 mod raw;

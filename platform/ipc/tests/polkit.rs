@@ -1,13 +1,15 @@
 //! Users at a local seat and polkit: the real polkitd with our actions on a bus of the test's own, and a stand-in for what
 //! polkitd cannot be made to do. Needs root, `dbus-daemon`, `polkitd` and `socat` (IPC-01).
 #![cfg(test)]
+#![cfg(target_os = "linux")]
 
 mod fake;
 mod raw;
 
 use fake::{Fake, Script};
 use hamn_ipc::Request;
-use hamn_ipc::server::{Bus, Limits};
+use hamn_ipc::server::polkit::Bus;
+use hamn_ipc::server::{Limits, System};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -90,7 +92,11 @@ impl Seat {
     }
 
     fn script(&self) -> Script {
-        Script { logind_users: Some(self.users()), polkit: Some(Bus::At(self.address.clone())), ..Script::default() }
+        self.script_with(Some(Bus::At(self.address.clone())))
+    }
+
+    fn script_with(&self, polkit: Option<Bus>) -> Script {
+        Script { system: Some(System::new(self.users(), polkit)), ..Script::default() }
     }
 
     async fn stand_in(&self, word: Word) -> (zbus::Connection, Arc<Mutex<Heard>>) {
@@ -250,7 +256,7 @@ async fn polkit_is_told_the_process_and_anything_but_its_yes_is_a_no() {
     let seat = Seat::new();
     seat.sit(DAEMON, "seat0");
     for polkit in [Some(Bus::At(seat.address.clone())), Some(Bus::At("unix:path=/nonexistent/bus".to_owned())), None] {
-        let fake = Fake::start(Script { polkit: polkit.clone(), ..seat.script() });
+        let fake = Fake::start(seat.script_with(polkit.clone()));
         assert_eq!(status(&fake, DAEMON, DAEMON, GRAVE).await, 403, "{polkit:?}: nobody to ask");
         assert_eq!(fake.asked(), []);
     }
@@ -279,7 +285,7 @@ async fn polkit_is_told_the_process_and_anything_but_its_yes_is_a_no() {
 async fn polkit_is_not_asked_in_vain() {
     let seat = Seat::new();
     let (_service, heard) = seat.stand_in(Word::Yes).await;
-    let fake = Fake::start(Script { control_group: Some(GROUP), ..seat.script() });
+    let fake = Fake::start(Script { control_group: Some(GROUP.into()), ..seat.script() });
     assert_eq!(status(&fake, DAEMON, GROUP, GRAVE).await, 403, "a member of the group who sits elsewhere");
     assert_eq!(status(&fake, DAEMON, GROUP, RESTORE).await, 403);
     seat.sit(DAEMON, "seat0");

@@ -1,5 +1,6 @@
 //! IPC-01: what other users get over a real socket.
 #![cfg(test)]
+#![cfg(target_os = "linux")]
 
 mod fake;
 mod raw;
@@ -36,7 +37,7 @@ fn requests() -> Vec<(Class, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_without_rights_gets_the_same_refusal_for_every_operation() {
-    let fake = Fake::start(Script { control_group: Some(GROUP), ..Script::default() });
+    let fake = Fake::start(Script { control_group: Some(GROUP.into()), ..Script::default() });
     let socket = fake.socket.clone();
     let answers = tokio::task::spawn_blocking(move || {
         let mut all = requests();
@@ -64,7 +65,7 @@ async fn a_user_without_rights_gets_the_same_refusal_for_every_operation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_of_the_group_controls_but_does_not_administer() {
-    let fake = Fake::start(Script { control_group: Some(GROUP), ..Script::default() });
+    let fake = Fake::start(Script { control_group: Some(GROUP.into()), ..Script::default() });
     let socket = fake.socket.clone();
     let answers = tokio::task::spawn_blocking(move || {
         let all = requests().into_iter();
@@ -80,7 +81,7 @@ async fn a_member_of_the_group_controls_but_does_not_administer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_open_the_network_are_for_root_only() {
-    let fake = Fake::start(Script { control_group: Some(GROUP), ..Script::default() });
+    let fake = Fake::start(Script { control_group: Some(GROUP.into()), ..Script::default() });
     let socket = fake.socket.clone();
     tokio::task::spawn_blocking(move || {
         for body in [

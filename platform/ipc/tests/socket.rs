@@ -1,5 +1,6 @@
 //! IPC-02 and IPC-06: how the socket comes into being, and how the client knows a false one.
 #![cfg(test)]
+#![cfg(unix)]
 
 mod fake;
 

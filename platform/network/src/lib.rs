@@ -1,21 +1,27 @@
 //! Makes a `NetworkPolicy` true on this computer: firewall, routes and DNS together, and tells what the network does.
 //!
 //! `firewall`, `routes` and `dns` each hold a pure plan and the thin code that applies it; `monitor` watches links,
-//! addresses, routes and sleep. [`Network`] is what the helper uses.
+//! addresses, routes and sleep. [`Network`] is what the helper uses; each system has its own, with the same methods.
 
 pub mod describe;
 pub mod dns;
-pub mod firewall;
-pub mod monitor;
-pub mod routes;
-
-#[cfg(target_os = "linux")]
 mod files;
-#[cfg(target_os = "linux")]
+pub mod finding;
+pub mod firewall;
 mod keeper;
+pub mod monitor;
 #[cfg(target_os = "linux")]
 mod network;
+#[cfg(target_os = "macos")]
+#[path = "network/macos.rs"]
+mod network;
+#[cfg(windows)]
+#[path = "network/windows.rs"]
+mod network;
+pub mod routes;
 
 pub use describe::{Description, describe};
-#[cfg(target_os = "linux")]
-pub use network::{ApplyError, Config, Finding, Network, NetworkError, restore};
+pub use finding::Finding;
+#[cfg(windows)]
+pub use network::outer_interface;
+pub use network::{ApplyError, Config, Network, NetworkError, restore};

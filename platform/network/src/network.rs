@@ -2,6 +2,7 @@
 
 use crate::dns::apply::{Dns, DnsError};
 use crate::dns::plan::{Backend, DnsWish};
+use crate::finding::Finding;
 use crate::firewall::apply::linux::{Nft, NftError};
 use crate::keeper::Ended;
 use crate::keeper::dns::{DnsKeeper, links};
@@ -99,17 +100,6 @@ pub enum ApplyError {
     Ended(#[from] Ended),
 }
 
-/// One line of a self-test.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Finding {
-    /// What was read back.
-    pub what: String,
-    /// It is as it should be.
-    pub ok: bool,
-    /// In words; what differs, if anything does.
-    pub detail: String,
-}
-
 /// Enforces one policy at a time on this host, in the network namespace of the thread that opened it.
 ///
 /// Dropping it leaves everything in place, as a crash does (G6): only `apply(&NetworkPolicy::Open)` or [`restore`] opens.
@@ -183,7 +173,7 @@ impl Network {
     /// Reads firewall, rules, routes and DNS back and compares them with the policy applied last.
     pub async fn verify(&self) -> Vec<Finding> {
         let Some(policy) = &self.policy else {
-            return vec![Finding { what: "policy".to_owned(), ok: false, detail: "none was applied yet".to_owned() }];
+            return vec![Finding::no_policy()];
         };
         let open = policy.is_open();
         let firewall = match self.firewall.holds(policy).await {
@@ -200,11 +190,11 @@ impl Network {
             Err(error) => Err(error.to_string()),
         };
         let dns = self.dns.check().await.unwrap_or_else(|error| Err(error.to_string()));
-        let mut findings = vec![finding("firewall", firewall), finding("routes", routes), finding("DNS", dns)];
+        let mut findings = vec![Finding::new("firewall", firewall), Finding::new("routes", routes), Finding::new("DNS", dns)];
         if !open {
             let kernel = reverse_path::accept_marked_replies(&self.config.proc_sys, &self.config.state_dir);
             let kernel = kernel.map(|()| "replies to the tunnel's socket pass".to_owned());
-            findings.push(finding("reverse path filter", kernel));
+            findings.push(Finding::new("reverse path filter", kernel));
         }
         findings
     }
@@ -220,11 +210,6 @@ impl Network {
     pub fn facts(&self) -> HostFacts {
         self.path.facts()
     }
-}
-
-fn finding(what: &str, result: Result<String, String>) -> Finding {
-    let ok = result.is_ok();
-    Finding { what: what.to_owned(), ok, detail: result.unwrap_or_else(|problem| problem) }
 }
 
 /// Removes everything of ours with no helper running: DNS settings, routes, rules, the kernel switch, firewall tables. Says

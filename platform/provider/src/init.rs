@@ -1,6 +1,6 @@
 //! `hamn-provider init`: everything a provider needs in one directory.
 
-use crate::gateway::GatewayConfig;
+use crate::gateway_config::GatewayConfig;
 use crate::keys::{issue_tls, private_dir, random_token, token_hash, wireguard_pair, write_file};
 use crate::list::{self, ServerSpec};
 use crate::store::{NewAccount, Store};

@@ -1,5 +1,12 @@
 //! Keys, certificates and tokens of the provider, and the private files that hold them.
 
+#[cfg(unix)]
+#[path = "keys/unix.rs"]
+mod files;
+#[cfg(windows)]
+#[path = "keys/windows.rs"]
+mod files;
+
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -7,10 +14,8 @@ use blake2::Blake2s256;
 use hamn_core::key::{PublicKey, SecretKey};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use sha2::{Digest, Sha256};
-use std::fs;
 use std::io::Write;
 use std::net::Ipv6Addr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use time::{Duration, OffsetDateTime};
 
@@ -106,7 +111,7 @@ pub fn issue_tls(names: &[String], now: OffsetDateTime) -> Result<TlsFiles> {
     })
 }
 
-/// Writes a file atomically with this mode: temporary file, fsync, rename, fsync of the directory.
+/// Writes a file atomically with this mode (Windows: with what the directory grants): temporary file, fsync, rename, fsync of the directory.
 ///
 /// # Errors
 /// When the directory cannot be written.
@@ -115,11 +120,12 @@ pub fn write_file(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().context("a path without a name")?.to_string_lossy();
     let temporary = dir.join(format!(".{name}.new"));
     let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = files::create(&temporary, mode)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
+        // Windows moves no file that is open.
+        drop(file);
+        files::replace(&temporary, path, dir)
     };
     write().with_context(|| format!("write {}", path.display()))
 }
@@ -129,5 +135,5 @@ pub fn write_file(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// When it cannot be created.
 pub fn private_dir(path: &Path) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("create {}", path.display()))
+    files::private_dir(path).with_context(|| format!("create {}", path.display()))
 }

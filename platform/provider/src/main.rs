@@ -1,9 +1,22 @@
 //! `hamn-provider`: make a provider, serve its API, run a gateway, or run the sandbox.
 
+#[cfg(target_os = "linux")]
+#[path = "servers/linux.rs"]
+mod servers;
+#[cfg(not(target_os = "linux"))]
+#[path = "servers/elsewhere.rs"]
+mod servers;
+#[cfg(unix)]
+#[path = "terminated/unix.rs"]
+mod terminated;
+#[cfg(windows)]
+#[path = "terminated/windows.rs"]
+mod terminated;
+
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use hamn_provider::api_server::{self, App, LoginLimits};
-use hamn_provider::gateway::{self, GatewayConfig};
+use hamn_provider::gateway_config::GatewayConfig;
 use hamn_provider::init::{ApiConfig, InitOptions};
 use hamn_provider::list;
 use hamn_provider::store::{NewAccount, Store};
@@ -13,7 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 #[derive(Parser)]
@@ -149,7 +161,7 @@ fn main() -> Result<()> {
     // The sandbox parses its own arguments.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|word| word == "sandbox") {
-        return hamn_provider::sandbox::run(arguments);
+        return servers::sandbox(arguments);
     }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
     let runtime =
@@ -173,13 +185,7 @@ async fn run(command: Command) -> Result<()> {
             if !dns_upstream.is_empty() {
                 config.dns_upstreams = dns_upstream;
             }
-            let (ready, is_ready) = oneshot::channel();
-            tokio::spawn(async move {
-                if is_ready.await.is_ok() {
-                    let _ = say("ready");
-                }
-            });
-            gateway::run(config, &state, ready, terminated()).await
+            servers::gateway(config, &state).await
         }
     }
 }
@@ -239,7 +245,7 @@ async fn serve(arguments: Api) -> Result<()> {
     tasks.spawn(Arc::clone(&app).housekeeping());
     say("ready")?;
     tokio::select! {
-        () = terminated() => {}
+        () = terminated::terminated() => {}
         _ = tasks.join_next() => anyhow::bail!("a listener ended"),
     }
     tasks.shutdown().await;
@@ -263,16 +269,4 @@ async fn change_account(dir: &Path, change: AccountChange) -> Result<()> {
     }
     store.close().await;
     Ok(())
-}
-
-/// Resolves on SIGTERM or SIGINT.
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }

@@ -2,6 +2,7 @@
 //! Needs root, `wireguard-go`, `wg`, `dig`, `curl`.
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod laboratory {
     use hamn_api::{Client, Credentials, Device, ProviderConfig, Token};
     use hamn_core::key::{PublicKey, SecretKey};

@@ -2,6 +2,7 @@
 
 use hamn_core::net::InterfaceName;
 use hamn_core::state::BlockReason;
+use std::error::Error;
 use std::io;
 
 /// Why a tunnel could not be started or changed.
@@ -15,7 +16,7 @@ pub enum TunnelError {
     Device {
         /// Interface name.
         name: InterfaceName,
-        /// What the kernel said.
+        /// What the system said.
         source: io::Error,
     },
     /// Address, MTU or state of the interface could not be set.
@@ -25,8 +26,8 @@ pub enum TunnelError {
         what: &'static str,
         /// Interface name.
         name: InterfaceName,
-        /// What the kernel said.
-        source: Box<rtnetlink::Error>,
+        /// What the system said.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The plan names no gateway.
     #[error("the plan has no UDP endpoint")]
@@ -39,7 +40,7 @@ pub enum TunnelError {
     Alarm(#[source] io::Error),
     /// Our data plane refused; most often the UDP socket could not be opened.
     #[error("run the data plane: {0}")]
-    DataPlane(#[from] hamn_wireguard::EngineError),
+    DataPlane(#[source] Box<dyn Error + Send + Sync>),
     /// gotatun's data plane refused; most often the UDP socket could not be opened.
     #[error("run the WireGuard engine: {0}")]
     Engine(#[from] gotatun::device::Error),

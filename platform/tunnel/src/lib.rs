@@ -1,13 +1,17 @@
 //! Tunnels: a `TunnelPlan` becomes a running tunnel that says when traffic flows, when it stalls and when it is over.
 //!
-//! * [`start`] creates the TUN device, the marked socket and the WireGuard data plane, and returns a [`Tunnel`]. The data
-//!   plane is our own (`hamn-wireguard`); gotatun's serves where the kernel refuses what ours needs. See [`Engine`].
+//! * [`start`] creates the TUN device, the outer socket and the WireGuard data plane, and returns a [`Tunnel`]. On Linux the
+//!   data plane is our own (`hamn-wireguard`); gotatun's serves where the kernel refuses what ours needs, and on Windows and
+//!   macOS. See [`Engine`].
+//! * The device is `/dev/net/tun` on Linux, an adapter of Wintun on Windows (its library is checked before it is loaded, see
+//!   `WINTUN.md`), a `utun` control socket on macOS. It goes with the process. Routes and DNS are the caller's.
 //! * What happens afterwards is told as `hamn_core::event::TunnelEvent` on the channel given to [`start`].
-//! * [`wireguard::server`] is the gateway's side, for the reference provider and for tests.
+//! * `wireguard::server` is the gateway's side, for the reference provider and for tests; on Linux only.
 //!
 //! # Clocks (TIME-01)
 //!
-//! Every duration here is measured on `CLOCK_BOOTTIME`, as gotatun does: it counts through suspend and no one can set it.
+//! Every duration here is measured on a clock that counts through suspend and that no one can set ([`clock`]), as gotatun
+//! does: `CLOCK_BOOTTIME` on Linux.
 //! A WireGuard handshake carries a TAI64N time stamp, and a gateway refuses one that is not newer than the last it saw
 //! from the same key. gotatun reads the wall clock *once*, when a tunnel starts, and adds `CLOCK_BOOTTIME` to it: a jump
 //! of the clock while a tunnel is up changes nothing. It offers no hook for the start value, so a tunnel that starts
@@ -45,6 +49,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Tunnel: Send + Sync {
     /// Counters and ages, without waiting. At most one second old, the byte counters exact.
     fn stats(&self) -> TunnelStats;
+    /// The index of the interface that outer sockets are tied to from now on: call it before [`Tunnel::rebind`] when the
+    /// outer path changed. No effect on Linux. See [`Options::outer_interface`].
+    fn set_outer_interface(&self, index: Option<u32>);
     /// The outer path changed: a new socket with a new source port, and a handshake at once.
     fn rebind(&self) -> Pending<'_, Result<(), TunnelError>>;
     /// A handshake at once, without giving up the session in use.

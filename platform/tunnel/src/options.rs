@@ -17,8 +17,12 @@ pub struct Secrets {
 pub struct Options {
     /// Name of the interface to create.
     pub interface: InterfaceName,
-    /// Mark on the outer socket, set before it is bound. `None` for a gateway or a test without policy routing.
+    /// Mark on the outer socket, set before it is bound. `None` for a gateway or a test without policy routing. Linux
+    /// only.
     pub fwmark: Option<u32>,
+    /// Index of the interface that the outer socket is tied to, before it is bound, so that no route can lead it into the
+    /// tunnel. `None` for a test. Not on Linux, where the mark does it. [`crate::Tunnel::set_outer_interface`] changes it.
+    pub outer_interface: Option<u32>,
     /// Which of the plan's endpoints comes first, modulo their number: the attempt number.
     pub endpoint_index: usize,
     /// Waits.
@@ -27,29 +31,47 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { interface: InterfaceName::tunnel(), fwmark: Some(FWMARK), endpoint_index: 0, limits: Limits::default() }
+        Self {
+            interface: InterfaceName::tunnel(),
+            fwmark: Some(FWMARK),
+            outer_interface: None,
+            endpoint_index: 0,
+            limits: Limits::default(),
+        }
     }
 }
 
 /// Which WireGuard data plane to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// Ours where the kernel hands over large pieces on TUN devices, else gotatun's.
+    /// Ours where the kernel is Linux and hands over large pieces on TUN devices, else gotatun's.
     #[default]
     Best,
-    /// gotatun's, as on a kernel that refuses ours. For comparing tests and benches.
+    /// gotatun's, as on a kernel that refuses ours, and on every other system. For comparing tests and benches.
     Gotatun,
+    /// The kernel's own WireGuard at the client, where it has one; else as [`Engine::Best`]. Only where the administrator asks
+    /// for it: it cannot renew keys within a session, and a tunnel outlives a helper that is killed.
+    Kernel,
 }
 
 impl Engine {
-    /// Name of the environment variable that tests and benches set to `gotatun`. The environment of the helper and of a
-    /// gateway belongs to who starts the service; no caller of their interfaces reaches it, nor this choice.
+    /// Name of the environment variable that says `gotatun` (tests and benches) or `kernel` (an administrator). The environment
+    /// of the helper and of a gateway belongs to who starts the service; no caller of their interfaces reaches it, nor this
+    /// choice.
     pub const VARIABLE: &str = "HAMN_TUNNEL_ENGINE";
 
-    /// What the environment says; anything but `gotatun` is [`Engine::Best`].
+    /// What the environment says; anything but `gotatun` and `kernel` is [`Engine::Best`].
     #[must_use]
     pub fn from_environment() -> Self {
-        if std::env::var_os(Self::VARIABLE).is_some_and(|name| name == "gotatun") { Self::Gotatun } else { Self::Best }
+        Self::named(&std::env::var(Self::VARIABLE).unwrap_or_default())
+    }
+
+    fn named(name: &str) -> Self {
+        match name {
+            "gotatun" => Self::Gotatun,
+            "kernel" => Self::Kernel,
+            _ => Self::Best,
+        }
     }
 }
 
@@ -128,7 +150,7 @@ impl Limits {
 /// What a tunnel shows of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelStats {
-    /// Which data plane carries the packets: `hamn` or `gotatun`.
+    /// Which data plane carries the packets: `hamn`, `gotatun` or `kernel`.
     pub engine: &'static str,
     /// Bytes that came out of the tunnel.
     pub rx_bytes: u64,
@@ -146,4 +168,15 @@ pub struct TunnelStats {
     pub stalled: bool,
     /// Traffic was seen to flow at least once.
     pub verified: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_words_choose_another_data_plane() {
+        let named = ["gotatun", "kernel", "", "Kernel", "kernel ", "hamn"].map(Engine::named);
+        assert_eq!(named, [Engine::Gotatun, Engine::Kernel, Engine::Best, Engine::Best, Engine::Best, Engine::Best]);
+    }
 }

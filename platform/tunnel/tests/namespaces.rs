@@ -1,4 +1,5 @@
 //! The tunnel on real parts: two network namespaces, TUN devices, UDP over a veth pair. Needs root.
+#![cfg(target_os = "linux")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -58,7 +59,7 @@ on_both_engines! {
 
 const fn shown(engine: Engine) -> &'static str {
     match engine {
-        Engine::Best => "hamn",
+        Engine::Best | Engine::Kernel => "hamn",
         Engine::Gotatun => "gotatun",
     }
 }
@@ -377,7 +378,7 @@ async fn an_idle_tunnel_wakes_seldom(engine: Engine) {
     println!("{woken} wake-ups in 4 s");
     // gotatun's timer fires 4 times a second, which the runtime makes 8.
     let bound = match engine {
-        Engine::Best => 4,
+        Engine::Best | Engine::Kernel => 4,
         Engine::Gotatun => 4 * 10,
     };
     assert!(woken <= bound, "{woken} wake-ups in 4 s");
@@ -410,6 +411,37 @@ async fn where_the_kernel_refuses_the_offloads_gotatun_serves_both_ends() {
     connection.tunnel.stop().await;
     server.stop().await;
     assert!(!lab.interface_exists("hamn0").await);
+}
+
+/// With WireGuard in the kernel this is a test of that; without, of what is chosen instead.
+#[tokio::test]
+async fn the_kernels_wireguard_is_used_where_it_is_asked_for_and_there() {
+    let mut lab = lab(Engine::Best).await;
+    let server = lab.server().await;
+    let there = lab.client.run(async { common::makes_wireguard_interfaces().await }).await;
+    let expected = if there { "kernel" } else { "hamn" };
+    println!("the kernel has WireGuard: {there}");
+    lab.engine = Engine::Kernel;
+    for endpoint in [v4(), v6()] {
+        let mut connection = lab.connect(lab.plan(&[endpoint]), Limits::default()).await;
+        connection.verified().await;
+        assert_eq!(connection.tunnel.stats().engine, expected);
+        lab.route().await;
+        lab.tcp_echo("10.64.0.1").await;
+        lab.tcp_echo("fd64::1").await;
+        connection.tunnel.force_handshake().await.unwrap();
+        lab.tcp_echo("10.64.0.1").await;
+        connection.tunnel.rebind().await.unwrap();
+        lab.tcp_echo("fd64::1").await;
+        let stats = connection.tunnel.stats();
+        assert!(stats.verified && !stats.stalled && stats.last_handshake_age_ms.unwrap() < 5_000, "{stats:?}");
+        connection.tunnel.stop().await;
+        assert!(!lab.interface_exists("hamn0").await);
+    }
+    // G8
+    let (marked, unmarked) = lab.outer_packets().await;
+    assert!(marked > 10 && unmarked == 0, "{marked} marked, {unmarked} not");
+    server.stop().await;
 }
 
 /// Our data plane at one end, gotatun's at the other.

@@ -291,12 +291,13 @@ fn merging_keeps_every_byte_of_every_flow(cases: u32) -> Result<usize, TestError
 #[test]
 fn a_super_packet_splits_as_the_naive_path_builds_it() {
     splits_as_the_naive_path(1_500).unwrap();
+    println!("1500 super-packets split as the naive path does");
 }
 
 #[test]
 fn merging_and_splitting_keep_every_byte_of_every_flow() {
     let joined = merging_keeps_every_byte_of_every_flow(1_500).unwrap();
-    println!("{joined} packets were joined to others");
+    println!("1500 mixtures of flows: {joined} packets were joined to others, no byte differs");
     assert!(joined > 3_000, "the test sees joined packets: {joined}");
 }
 
@@ -308,6 +309,7 @@ fn seeded_faults_are_caught() {
     let merge = [Fault::Checksum, Fault::Length, Fault::FlowKey]
         .map(|fault| seed(fault, || merging_keeps_every_byte_of_every_flow(300)).is_err());
     std::panic::set_hook(hook);
+    println!("seeded faults caught: checksum, length by splitting {split:?}; checksum, length, flow key by merging {merge:?}");
     assert_eq!((split, merge), ([true; 2], [true; 3]));
 }
 
@@ -419,6 +421,50 @@ fn joins_within_the_kernels_bounds() {
     let mut merger = Merger::new(Accepts { tcp: true, udp: false });
     small.cut(1_000).into_iter().for_each(|packet| merger.push(packet));
     assert_eq!(merger.trains().count(), 2, "the device takes no UDP");
+}
+
+/// IPv4 options, and IPv6 extension headers in front of the transport header, are repeated in each segment as they are; the
+/// merger takes none of them.
+#[test]
+fn options_and_extension_headers_are_kept_in_each_segment() {
+    for (v6, udp) in [(false, false), (false, true), (true, false), (true, true)] {
+        let spec =
+            Spec { v6, udp, fragment: 0x4000, ..Spec::tcp((0..3_333).map(|at| u8::try_from(at % 256).unwrap()).collect()) };
+        // IPv4: router alert and padding. IPv6: hop-by-hop with padding, then destination options, 24 bytes.
+        let more: Vec<u8> = if v6 {
+            let transport = if udp { 17 } else { 6 };
+            vec![60, 0, 1, 4, 0, 0, 0, 0, transport, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        } else {
+            vec![148, 4, 0, 0, 1, 1, 1, 0]
+        };
+        let ip = if v6 { 40 } else { 20 };
+        let extend = |packet: &[u8]| {
+            let mut packet = [&packet[..ip], &more, &packet[ip..]].concat();
+            let length = u16::try_from(packet.len()).unwrap();
+            if v6 {
+                packet[4..6].copy_from_slice(&(length - 40).to_be_bytes());
+                packet[6] = 0;
+            } else {
+                packet[0] = 0x47;
+                packet[2..4].copy_from_slice(&length.to_be_bytes());
+                packet[10..12].fill(0);
+                let sum = u16::try_from(!naive_sum(&packet[..28], 0) & 0xffff).unwrap();
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            packet
+        };
+        let header = spec.virtio(500);
+        let header = Header { checksum_start: header.checksum_start + u16::try_from(more.len()).unwrap(), ..header };
+        let expected: Vec<Vec<u8>> = spec.cut(500).iter().map(|packet| extend(packet)).collect();
+        assert_eq!(expected.len(), 7);
+        let cut = split_all(&header, &extend(&spec.build(true)));
+        assert_eq!(cut, expected, "v6 {v6}, udp {udp}");
+        let mut merger = Merger::new(ALL);
+        cut.into_iter().for_each(|packet| merger.push(packet));
+        assert_eq!(merger.trains().count(), 7, "none is joined");
+        // The transport header is not where the virtio header says.
+        assert!(v6 || Split::new(&spec.virtio(500), &extend(&spec.build(true))).is_err());
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! What makes a data plane a tunnel: who is heard, what is refused, how it recovers. Needs root.
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test file: it may panic")]
 
 mod common;
@@ -276,6 +277,50 @@ END");
     lab.client.sh("sysctl -qw net.ipv4.tcp_ecn=1");
     lab.gateway.sh("sysctl -qw net.ipv4.tcp_ecn=1; nft flush chain inet marks before");
     lab.transfer("10.64.0.1", 3_000_000);
+}
+
+/// The class of the inner packet stays inside; of its ECN bits those that the path needs come out (RFC 6040).
+#[test]
+fn the_outer_header_tells_nothing_of_the_inner_class() {
+    let lab = lab();
+    lab.gateway.sh("nft -f - <<'END'
+        table inet class {
+            counter outer_class { }
+            counter outer_none { }
+            counter outer_ect1 { }
+            counter inner_class { }
+            chain before {
+                type filter hook prerouting priority -200
+                udp dport 51820 ip dscp != cs0 counter name outer_class
+                udp dport 51820 ip6 dscp != cs0 counter name outer_class
+                udp dport 51820 ip ecn not-ect counter name outer_none
+                udp dport 51820 ip6 ecn not-ect counter name outer_none
+                udp dport 51820 ip ecn ect1 counter name outer_ect1
+                udp dport 51820 ip6 ecn ect1 counter name outer_ect1
+                iifname hg0 ip dscp ef counter name inner_class
+                iifname hg0 ip6 dscp ef counter name inner_class
+            }
+        }
+END");
+    let count = |name: &str| {
+        let text = lab.gateway.sh(&format!("nft list counter inet class {name}"));
+        text.split_whitespace().skip_while(|word| *word != "packets").nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    let _gateway = lab.gateway(Setup::default());
+    let client = lab.client(gateway_peer(GATEWAY), Setup::default());
+    client.await_handshake();
+    for (endpoint, address) in
+        [(GATEWAY, "10.64.0.1"), (GATEWAY, "fd64::1"), ("[fd01::1]:51820", "10.64.0.1"), ("[fd01::1]:51820", "fd64::1")]
+    {
+        client.engine.set_endpoint(gateway_public(), endpoint.parse().unwrap()).wait().unwrap();
+        let before = [count("inner_class"), count("outer_ect1"), count("outer_none")];
+        // EF, and EF with ECT(1).
+        lab.client.sh(&format!("ping -q -c 4 -i 0.02 -Q 0xb8 {address}; ping -q -c 3 -i 0.02 -Q 0xb9 {address}"));
+        let after = [count("inner_class"), count("outer_ect1"), count("outer_none")];
+        assert_eq!((after[0] - before[0], after[1] - before[1]), (7, 3), "{endpoint} {address}");
+        assert!(after[2] - before[2] >= 4, "{endpoint} {address}");
+    }
+    assert_eq!(count("outer_class"), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The fuzz target's work over its corpus and mutations of it, for a bounded time. `HAMN_FUZZ_SECONDS` makes it longer;
 //! `HAMN_FUZZ_CORPUS=write` makes the corpus again.
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test file: it may panic")]
 
 #[path = "../fuzz/exercise.rs"]

@@ -1,4 +1,5 @@
 //! The engine on real parts: both ends ours, and each end Debian's wireguard-go, over veth in namespaces. Needs root.
+#![cfg(target_os = "linux")]
 
 mod common;
 
@@ -64,8 +65,11 @@ fn every_offload_and_none_carries_the_same_bytes() {
     for offload in [Offload::Plain, Offload::Header, Offload::Tcp, Offload::TcpUdp] {
         for segmentation in [false, true] {
             let lab = lab();
-            let setup =
-                || Setup { offload, change: Box::new(move |options: &mut EngineOptions| options.segmentation = segmentation) };
+            let setup = || Setup {
+                offload,
+                agreed: offload,
+                change: Box::new(move |options: &mut EngineOptions| options.segmentation = segmentation),
+            };
             let _gateway = lab.gateway(setup());
             let client = lab.client(gateway_peer("10.0.0.1:51820"), setup());
             lab.pings();

@@ -58,6 +58,13 @@ fn the_quick_tunnel_benchmark_measures_everything() {
         }
         assert_eq!(report["segmented"][subject].as_object().unwrap().len(), 2, "{subject}");
     }
+    // Floods included.
+    for (test, metrics) in report["main"]["hamn engine"].as_object().unwrap() {
+        let peak = ["rss_client_mib", "rss_gateway_mib"].map(|metric| metrics[metric]["max"].as_f64().unwrap());
+        assert!(peak.iter().all(|mib| *mib <= 16.0), "{test}: {peak:?} MiB");
+    }
+    let idle = report["idle"].as_array().unwrap().iter().find(|row| row["subject"] == "hamn engine").unwrap();
+    assert!(idle["wake_ups_per_s"].as_array().unwrap().iter().all(|count| count.as_f64().unwrap() <= 2.0), "{idle}");
     for row in report["peers"].as_array().unwrap() {
         assert_eq!((&row["peers"], &row["echoes"], &row["failed"]), (&1000.into(), &1000.into(), &0.into()), "{row}");
     }

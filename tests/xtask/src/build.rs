@@ -60,12 +60,17 @@ fn about_xtask(name: &str) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// A cargo command in the workspace.
-pub fn cargo(words: &str) -> Result<Command> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// Takes what `cargo run` told about xtask out of a command's environment.
+pub fn forget_xtask(command: &mut Command) {
     for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| about_xtask(name)) {
         command.env_remove(name);
     }
+}
+
+/// A cargo command in the workspace.
+pub fn cargo(words: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_xtask(&mut command);
     command.current_dir(root()?).env("CARGO_TARGET_DIR", target_dir()?).env("HAMN_BIN_DIR", programs()?);
     // Backtraces of expected errors would drown a test's message.
     command

@@ -1,11 +1,12 @@
 //! `cargo xtask test`: everything that the continuous integration runs.
 
 use crate::build::{SELECTION, cargo, root};
+use crate::check_cross;
 use crate::commands::finish;
 use crate::output::say;
 use crate::steps::Steps;
 use crate::system::{BASE, TESTS, find, install_missing, is_root, may_install};
-use crate::window;
+use crate::{usage, window};
 use anyhow::{Context, Result};
 use pico_args::Arguments;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,20 @@ type Part = (&'static str, &'static str);
 const UNIT: Part = ("unit and kernel tests", "not (package(hamn-e2e) or package(hamn-model-tests) or package(hamn-gui-tests))");
 const MODEL: Part = ("model tests", "package(hamn-model-tests)");
 const END_TO_END: Part = ("end-to-end tests in network namespaces", "package(hamn-e2e)");
+/// The cases of the catalogue alone: what `--engine` runs again.
+const CATALOGUE: &str = "package(hamn-e2e) and binary(catalogue)";
+/// The data planes that have a name, and the variable that names one to the helper and to the gateway.
+const ENGINES: [&str; 3] = ["hamn", "gotatun", "kernel"];
+const ENGINE: &str = "HAMN_TUNNEL_ENGINE";
 
 /// Runs the steps.
 pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
+    if let Some(engine) = arguments.opt_value_from_str::<_, String>("--engine")? {
+        finish(arguments)?;
+        return on_engine(&engine);
+    }
     let quick = arguments.contains("--quick");
+    let cross = !arguments.contains("--no-cross") && !quick;
     finish(arguments)?;
     install_missing(if quick { &[BASE, TESTS] } else { &[BASE, TESTS, window::BUILD, window::LOOK] })?;
     let sudo = sudo()?;
@@ -50,6 +61,29 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
     }
     if !quick {
         test_window(&mut steps, built, sudo.as_deref())?;
+    }
+    if cross {
+        check_cross::run_if_possible(&mut steps)?;
+    }
+    Ok(steps.summary())
+}
+
+/// Every case of the catalogue with this WireGuard data plane in the helper and in the gateway.
+fn on_engine(engine: &str) -> Result<ExitCode> {
+    if !ENGINES.contains(&engine) {
+        return Err(usage(&format!("no data plane is called {engine}; there are {}", ENGINES.join(", "))));
+    }
+    install_missing(&[BASE, TESTS])?;
+    let sudo = sudo()?;
+    let mut steps = Steps::default();
+    let name = format!("end-to-end cases on {engine}");
+    if !have_nextest()? {
+        steps.skip(&name, "needs cargo-nextest");
+    } else if steps.run("build", cargo(&format!("build {SELECTION} --bins --tests --quiet")))? {
+        run_part_with(&mut steps, &name, CATALOGUE, |mut command| {
+            command.env(ENGINE, engine);
+            as_root(command, sudo.as_deref())
+        })?;
     }
     Ok(steps.summary())
 }
@@ -100,7 +134,7 @@ fn run_part_with(steps: &mut Steps, name: &str, filter: &str, change: impl FnOnc
 }
 
 /// How many tests nextest's report has, how many failed or passed only when tried again, and which took the longest.
-fn counts(report: &str) -> String {
+pub fn counts(report: &str) -> String {
     let cases: Vec<&str> = report.split("<testcase ").skip(1).collect();
     let with = |tags: &[&str]| cases.iter().filter(|case| tags.iter().any(|tag| case.contains(tag))).count();
     let (failed, again) = (with(&["<failure", "<error"]), with(&["<flakyFailure", "<flakyError"]));

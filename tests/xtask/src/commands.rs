@@ -2,7 +2,6 @@
 
 use crate::build::{build_programs, cargo, programs, root, target_dir};
 use crate::output::say;
-use crate::steps::Steps;
 use crate::system::{BASE, BENCH, install_missing, may_install, with_namespaces};
 use crate::{usage, window};
 use anyhow::{Context, Result, bail};
@@ -102,26 +101,6 @@ fn run_program(name: &str, arguments: Vec<OsString>) -> Result<ExitCode> {
     let mut command = with_namespaces(&programs()?.join(name))?;
     let status = command.args(arguments).env("HAMN_BIN_DIR", programs()?).status().with_context(|| format!("run {name}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// The crates that have no file of one system only: they must type-check everywhere.
-const PORTABLE: &str = "-p hamn-core";
-
-/// Type-checks the portable crates for other systems.
-pub fn check_cross(mut arguments: Arguments) -> Result<ExitCode> {
-    let one: Option<String> = arguments.opt_value_from_str("--target")?;
-    finish(arguments)?;
-    let all = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin"].map(str::to_owned).to_vec();
-    let mut steps = Steps::default();
-    for target in one.map_or(all, |target| vec![target]) {
-        let added = Command::new("rustup").args(["target", "add", &target]).status().is_ok_and(|status| status.success());
-        if !added {
-            say(&format!("rustup cannot add {target}; trying with what is installed."));
-        }
-        steps.run(&target, cargo(&format!("check --quiet {PORTABLE} --target {target}")))?;
-    }
-    say("hamn-core is all that is portable today; the other crates are for Linux.");
-    Ok(steps.summary())
 }
 
 /// Everything is read: what is left is a mistake.

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one front door for development. Needs nothing but the Rust toolchain; installs what else is missing.
 
 mod build;
+mod check_cross;
 mod checks;
 mod commands;
 mod output;
@@ -16,7 +17,9 @@ const HELP: &str = "cargo xtask COMMAND
 
   demo [--keep] [--json]           see Hamn work, in network namespaces of its own, with an ISP that counts packets
   demo --gui [--screenshot DIR]    the same in the window; with DIR, pictures of every state, which needs no screen
-  test [--quick]                   everything that the continuous integration runs; --quick leaves out the slow half
+  test [--quick] [--no-cross]      everything that the continuous integration runs; --quick leaves out the slow half,
+                                   --no-cross the other systems
+  test --engine NAME               the end-to-end cases with that WireGuard data plane at both ends: hamn, gotatun, kernel
   bench [--quick] [--json FILE]    measure, beside wireguard-go in the same topology; builds for release
   bench gui [--json FILE]          the window: start, memory, beside a Chromium with the same page; builds for release
   bench tunnel [--quick] [--json FILE] [--wireguard-go PATH]
@@ -24,7 +27,13 @@ const HELP: &str = "cargo xtask COMMAND
   package [--dev] [--helper-only] [--from DIR] [--to DIR]
                                    build the release programs (--dev: the development build; --from: take what DIR has) and pack
                                    them: deb and rpm of the helper, and of the window
-  check-cross [--target TRIPLE]    type-check the portable parts for another system
+  package windows [--dev] [--from DIR] [--to DIR] [--sign-windows CERT]
+                                   MSI and setup program from the cross build's programs, or from what DIR has
+  package macos --binaries DIR [--to DIR] [--sign-macos CERT]
+                                   the flat package for macOS from programs that were built on a Mac
+  package templates                write the templates of group policy into installers/windows again
+  check-cross                      Windows and macOS from here: types and lints, programs linked for Windows, tests under Wine
+  check-cross --seeded [--only P]  does that turn red? one mistake in each file of Windows or macOS alone (whose path has P)
 
 Everything is built in HAMN_TARGET_DIR, else CARGO_TARGET_DIR, else ~/.cache/hamn/target.
 Missing system packages are installed with apt-get; --no-install forbids that.";
@@ -64,7 +73,7 @@ fn main() -> ExitCode {
         Some("test") => checks::test(arguments),
         Some("bench") => commands::bench(arguments),
         Some("package") => package::package(arguments),
-        Some("check-cross") => commands::check_cross(arguments),
+        Some("check-cross") => check_cross::check_cross(arguments),
         Some(other) => Err(usage(&format!("unknown command {other}\n\n{HELP}"))),
         None => commands::finish(arguments).map(|()| {
             answer(HELP);

@@ -1,17 +1,21 @@
-//! `cargo xtask package`: the deb and rpm of the helper and of the window, from one description of their contents.
+//! `cargo xtask package`: the deb and rpm of the helper and of the window, from one description of their contents; `package windows` and
+//! `package macos`: the installers of the other systems.
 //! Packing reads nothing from a network; compiling reads nothing either once cargo and npm have fetched what they need.
 
 mod contents;
 mod deb;
 mod licences;
+mod macos;
+mod policy;
 mod rpm;
 mod stage;
+pub mod windows;
 
 use crate::build::{build_programs, cargo, root, target_dir};
 use crate::commands::finish;
 use crate::output::{answer, say};
 use crate::system::{Need, find, install_missing};
-use crate::window;
+use crate::{usage, window};
 use anyhow::{Context, Result, bail, ensure};
 use contents::{HELPER, Package, WINDOW};
 use pico_args::Arguments;
@@ -74,6 +78,13 @@ impl Release {
 /// Builds the programs (unless `--from DIR` has them) and packs them into `--to DIR` (default: `package` in the target directory).
 /// `--dev` takes the development build, `--helper-only` leaves the window out, `--package-version` is for tests of upgrades.
 pub fn package(mut arguments: Arguments) -> Result<ExitCode> {
+    match arguments.subcommand()?.as_deref() {
+        Some("windows") => return windows::package(arguments),
+        Some("macos") => return macos::package(arguments),
+        Some("templates") => return windows::templates(arguments),
+        Some(other) => return Err(usage(&format!("unknown system {other}"))),
+        None => {}
+    }
     let quick = arguments.contains("--dev");
     let helper_only = arguments.contains("--helper-only");
     let from: Option<PathBuf> = arguments.opt_value_from_str("--from")?;

@@ -1,14 +1,22 @@
 //! What the helper keeps on disk, and what it does when a file cannot be read: move it aside, say so, stay closed.
 
+pub mod access;
+#[cfg(unix)]
+#[path = "apply/unix.rs"]
+mod apply;
+#[cfg(windows)]
+#[path = "apply/windows.rs"]
+mod apply;
 pub mod atomic;
 pub mod directory;
 pub mod secrets;
 
 use anyhow::Context;
+use atomic::Trust;
 use hamn_core::location::Target;
 use hamn_core::profile::{Profile, ProfileName};
 use hamn_core::settings::Settings;
-use secrets::{SecretFiles, SecretName, SecretStore};
+use secrets::{SecretName, SecretStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -80,7 +88,7 @@ impl Store {
     }
 
     fn at(state_dir: &Path) -> Self {
-        let secrets = Arc::new(SecretFiles::new(state_dir.to_owned()));
+        let secrets = secrets::open(state_dir);
         Self { state_dir: state_dir.to_owned(), unsaved_intent: None, secrets }
     }
 
@@ -205,7 +213,7 @@ impl Store {
     /// A small public state file (`quality.json`), or `None` when it is missing or unreadable.
     #[must_use]
     pub fn read_state<T: serde::de::DeserializeOwned>(&self, name: &'static str) -> Option<T> {
-        let bytes = atomic::read(&self.state_dir.join(name), 4 * 1024 * 1024, directory::is_own).ok().flatten()?;
+        let bytes = atomic::read(&self.state_dir.join(name), 4 * 1024 * 1024, Trust::Own).ok().flatten()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -292,7 +300,7 @@ fn lost<T>(read: &Result<Option<T>, String>) -> Option<&str> {
 }
 
 fn read_file<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, String>) -> Result<Option<T>, String> {
-    match atomic::read(path, LIMIT_BYTES, directory::is_own) {
+    match atomic::read(path, LIMIT_BYTES, Trust::Own) {
         Ok(None) => Ok(None),
         Ok(Some(bytes)) => parse(&bytes).map(Some),
         Err(error) => Err(error.to_string()),

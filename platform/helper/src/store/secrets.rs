@@ -1,6 +1,22 @@
-//! Where secrets rest. One trait, so that other systems use their own stores; on Linux 0600 files of root.
+//! Where secrets rest. One trait: on Linux 0600 files of root, on Windows and macOS files that are sealed with a key of the
+//! system's credential store.
 
-use super::{atomic, directory};
+#[cfg(any(target_os = "macos", windows))]
+mod keyring;
+#[cfg(target_os = "linux")]
+#[path = "secrets/linux.rs"]
+mod place;
+#[cfg(target_os = "macos")]
+#[path = "secrets/macos.rs"]
+mod place;
+#[cfg(windows)]
+#[path = "secrets/windows.rs"]
+mod place;
+pub mod sealed;
+
+pub use place::open;
+
+use super::atomic::{self, Trust};
 use std::io;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
@@ -28,8 +44,21 @@ pub trait SecretStore: Send + Sync {
     fn remove(&self, name: &SecretName) -> io::Result<()>;
 }
 
-/// Largest secret: a profile.
-const LIMIT_BYTES: u64 = 64 * 1024;
+/// Largest secret: a profile, with what sealing adds to it.
+const LIMIT_BYTES: u64 = 64 * 1024 + 64;
+
+impl SecretName {
+    /// The file of this secret, below the directory of secrets.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        match self {
+            Self::Session => "session.json".to_owned(),
+            Self::Device => "device.json".to_owned(),
+            Self::NewDevice => "device-new.json".to_owned(),
+            Self::Profile(profile) => format!("profiles/{profile}.conf"),
+        }
+    }
+}
 
 /// Secrets as 0600 files below a 0700 directory.
 pub struct SecretFiles {
@@ -44,18 +73,13 @@ impl SecretFiles {
     }
 
     fn path(&self, name: &SecretName) -> PathBuf {
-        match name {
-            SecretName::Session => self.directory.join("session.json"),
-            SecretName::Device => self.directory.join("device.json"),
-            SecretName::NewDevice => self.directory.join("device-new.json"),
-            SecretName::Profile(profile) => self.directory.join("profiles").join(format!("{profile}.conf")),
-        }
+        self.directory.join(name.file_name())
     }
 }
 
 impl SecretStore for SecretFiles {
     fn read(&self, name: &SecretName) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        Ok(atomic::read(&self.path(name), LIMIT_BYTES, directory::is_own)?.map(Zeroizing::new))
+        Ok(atomic::read(&self.path(name), LIMIT_BYTES, Trust::Own)?.map(Zeroizing::new))
     }
     fn write(&self, name: &SecretName, secret: &[u8]) -> io::Result<()> {
         atomic::write(&self.path(name), secret)

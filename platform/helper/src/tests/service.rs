@@ -169,6 +169,34 @@ fn locked_settings_hold_against_every_way_around_them() {
     });
 }
 
+// G15: a policy that arrives while the helper runs holds from then on, and its end gives the user's own settings back.
+#[test]
+fn a_policy_takes_effect_while_the_helper_runs() {
+    with_service(Setup::default(), async |stand: &Stand| {
+        let change = async |policy: &str| {
+            let (managed, notes) = hamn_core::managed::load(&[("a".to_owned(), Some(policy.as_bytes().to_vec()))]);
+            stand.reports.send(crate::service::Report::PolicyChanged(Box::new(managed), notes)).await.unwrap();
+        };
+        stand.call(ROOT, login("A")).await.unwrap();
+        change(r#"{"lockdown":{"value":true}}"#).await;
+        stand
+            .until("lockdown is in force", S(10), |s| s.protection.kill_switch == KillSwitch::Always && s.protection.in_force)
+            .await;
+        let open = SettingsPatch { kill_switch: Some(KillSwitch::Off), ..SettingsPatch::default() };
+        assert_eq!(stand.call(ROOT, Request::ChangeSettings(open)).await.unwrap_err().code, ProblemCode::SettingLocked);
+        change(r#"{"lockdown":{"value":true},"always_on":{"value":true},"destination":{"value":"se"}}"#).await;
+        let se = Destination::Country { country: "se".to_owned() };
+        stand.until("always on connects", S(10), |s| s.target == Target::Connected { destination: se.clone() }).await;
+        assert_eq!(stand.call(USER, Request::Disconnect).await.unwrap_err().code, ProblemCode::NotAllowed);
+        change(r#"{"lockdown":3}"#).await;
+        stand.until("nonsense is told", S(10), |s| s.warnings.iter().any(|warning| warning.code == "policy")).await;
+        assert_eq!(stand.status().protection.kill_switch, KillSwitch::Always);
+        change("{}").await;
+        stand.until("the user's own again", S(10), |s| s.protection.kill_switch == KillSwitch::WhileConnected).await;
+        assert!(!stand.status().warnings.iter().any(|warning| warning.code == "policy"));
+    });
+}
+
 #[test]
 fn a_profile_that_is_replaced_while_in_use_is_used_from_then_on_and_works_in_lockdown() {
     with_service(Setup { with_provider: false, ..Setup::default() }, async |stand: &Stand| {

@@ -30,6 +30,7 @@ pub(super) struct Stand {
     pub(super) provider: Option<Arc<Provider>>,
     pub(super) store: Store,
     calls: mpsc::Sender<Call>,
+    pub(super) reports: mpsc::Sender<crate::service::Report>,
     status: watch::Receiver<Arc<Status>>,
 }
 
@@ -105,6 +106,7 @@ async fn serve(setup: Setup, base: tempfile::TempDir, log: LogRing, test: impl A
     let (status_tx, status) = watch::channel(Arc::new(machine.status()));
     let announcer = Announcer::new(status_tx, broadcast::channel(16).0);
     let (calls_tx, calls) = mpsc::channel(64);
+    let reports_in = reports_tx.clone();
     let parts = Parts {
         machine,
         store: store.clone(),
@@ -117,7 +119,7 @@ async fn serve(setup: Setup, base: tempfile::TempDir, log: LogRing, test: impl A
         mark_api: Arc::new(AtomicBool::new(true)),
         log,
     };
-    let stand = Stand { scripted, provider, store, calls: calls_tx, status };
+    let stand = Stand { scripted, provider, store, calls: calls_tx, reports: reports_in, status };
     tokio::select! {
         ended = Service::new(parts).run(found.target, Inputs { calls, reports, host }) => panic!("the service ended: {ended:?}"),
         () = test(&stand) => {}
@@ -141,7 +143,7 @@ impl Stand {
     /// Puts a call into the queue.
     pub(super) async fn ask(&self, uid: u32, request: Request) -> oneshot::Receiver<Result<Response, Problem>> {
         let (reply, answer) = oneshot::channel();
-        let caller = Caller { uid, gid: uid, pid: 1, groups: Vec::new() };
+        let caller = Caller::unix(uid, uid, 1, Vec::new());
         self.calls.send(Call { caller, request, reply }).await.unwrap();
         answer
     }

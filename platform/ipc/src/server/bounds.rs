@@ -1,5 +1,6 @@
 //! The bounds that keep one bad client from harming another: connections in all, per user and per rank; calls per second.
 
+use crate::caller::{Share, UserId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,15 +12,15 @@ use tokio::sync::Notify;
 pub struct Limits {
     /// Connections in all.
     pub connections: usize,
-    /// Of these, only for uid 0.
+    /// Of these, only for administrators.
     pub reserved_for_root: usize,
     /// At most so many for users who may do nothing but ask "protected or not".
     pub strangers: usize,
-    /// Connections of one user other than uid 0.
+    /// Connections of one user who is no administrator.
     pub per_user: usize,
-    /// Event streams of one user other than uid 0, so that commands still get through.
+    /// Event streams of one user who is no administrator, so that commands still get through.
     pub event_streams_per_user: usize,
-    /// New connections per second and user other than uid 0.
+    /// New connections per second and user, administrators excepted.
     pub connections_per_second: u32,
     /// Time for a request's head; also how long an idle connection is kept.
     pub header: Duration,
@@ -29,7 +30,7 @@ pub struct Limits {
     pub write: Duration,
     /// Largest body in bytes.
     pub body: usize,
-    /// Calls per second and user other than uid 0.
+    /// Calls per second and user, administrators excepted.
     pub calls_per_second: u32,
     /// How long a call above that is held before it is refused, which slows a loop down.
     pub penalty: Duration,
@@ -64,7 +65,7 @@ pub enum Rank {
     Stranger,
     /// May view and control.
     User,
-    /// uid 0.
+    /// An administrator: uid 0, or elevated.
     Root,
 }
 
@@ -83,7 +84,7 @@ pub struct Connections {
 #[derive(Debug)]
 struct Entry {
     number: usize,
-    uid: u32,
+    share: Share,
     rank: Rank,
     activity: Arc<Activity>,
 }
@@ -103,7 +104,7 @@ pub struct Slot {
     table: Arc<Connections>,
     number: usize,
     activity: Arc<Activity>,
-    uid: u32,
+    share: Share,
 }
 
 /// Marks a connection as answering: it is not evicted meanwhile.
@@ -123,15 +124,15 @@ impl Connections {
     /// Takes a connection in, or `None` when it must be refused. A connection that answers nothing makes room for a newer
     /// one of the same user or a higher rank: half-open connections cannot lock anybody out.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, uid: u32, rank: Rank) -> Option<Slot> {
+    pub fn admit(self: &Arc<Self>, share: Share, rank: Rank) -> Option<Slot> {
         let limits = &self.limits;
         let spare = if rank == Rank::Root { ENDING + limits.reserved_for_root } else { ENDING };
         if self.tasks.load(Ordering::Relaxed) >= limits.connections + spare {
             return None;
         }
         let mut open = lock(&self.open);
-        if rank != Rank::Root && count(&open, |entry| entry.uid == uid) >= limits.per_user {
-            evict(&mut open, |entry| entry.uid == uid)?;
+        if rank != Rank::Root && count(&open, |entry| entry.share == share) >= limits.per_user {
+            evict(&mut open, |entry| entry.share == share)?;
         }
         if rank == Rank::Stranger && count(&open, |entry| entry.rank == Rank::Stranger) >= limits.strangers {
             evict(&mut open, |entry| entry.rank == Rank::Stranger)?;
@@ -144,9 +145,9 @@ impl Connections {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::new(Activity::default());
-        open.push(Entry { number, uid, rank, activity: Arc::clone(&activity) });
+        open.push(Entry { number, share: share.clone(), rank, activity: Arc::clone(&activity) });
         self.tasks.fetch_add(1, Ordering::Relaxed);
-        Some(Slot { table: Arc::clone(self), number, activity, uid })
+        Some(Slot { table: Arc::clone(self), number, activity, share })
     }
 
     /// Connections that are open.
@@ -186,9 +187,9 @@ impl Slot {
     #[must_use]
     pub fn stream(&self) -> Option<Answering> {
         let open = lock(&self.table.open);
-        let own = open.iter().filter(|entry| entry.uid == self.uid);
+        let own = open.iter().filter(|entry| entry.share == self.share);
         let streams: usize = own.map(|entry| entry.activity.streaming.load(Ordering::Relaxed)).sum();
-        if self.uid != 0 && streams >= self.table.limits.event_streams_per_user {
+        if !self.share.administrator && streams >= self.table.limits.event_streams_per_user {
             return None;
         }
         self.activity.answering.fetch_add(1, Ordering::Relaxed);
@@ -230,7 +231,7 @@ const MOST_BUCKETS: usize = 1024;
 #[derive(Debug)]
 pub struct Rate {
     per_second: f64,
-    buckets: Mutex<HashMap<u32, (f64, Instant)>>,
+    buckets: Mutex<HashMap<UserId, (f64, Instant)>>,
 }
 
 impl Rate {
@@ -240,10 +241,10 @@ impl Rate {
         Self { per_second: f64::from(per_second), buckets: Mutex::new(HashMap::new()) }
     }
 
-    /// Takes one token; false when there is none.
+    /// Takes one token; false when there is none. An administrator needs none.
     #[must_use]
-    pub fn take(&self, uid: u32, now: Instant) -> bool {
-        if uid == 0 {
+    pub fn take(&self, share: &Share, now: Instant) -> bool {
+        if share.administrator {
             return true;
         }
         let refilled = |(tokens, at): (f64, Instant)| {
@@ -253,10 +254,10 @@ impl Rate {
         if buckets.len() >= MOST_BUCKETS {
             buckets.retain(|_, bucket| refilled(*bucket) < self.per_second);
         }
-        if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&uid) {
+        if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&share.user) {
             return false;
         }
-        let bucket = buckets.entry(uid).or_insert((self.per_second, now));
+        let bucket = buckets.entry(share.user.clone()).or_insert((self.per_second, now));
         let tokens = refilled(*bucket);
         let granted = tokens >= 1.0;
         *bucket = (if granted { tokens - 1.0 } else { tokens }, now);
@@ -276,46 +277,65 @@ mod tests {
     #[test]
     fn one_user_gets_its_share_and_the_newest_idle_connections_stay() {
         let table = small();
-        let slots: Vec<Slot> = (0..42).map(|_| table.admit(1000, Rank::User).unwrap()).collect();
+        let slots: Vec<Slot> = (0..42).map(|_| table.admit(Share::unix(1000), Rank::User).unwrap()).collect();
         assert_eq!(table.len(), 3);
         let open: Vec<usize> = lock(&table.open).iter().map(|entry| entry.number).collect();
         assert_eq!(open, [39, 40, 41]);
-        assert!(table.admit(1001, Rank::User).is_none(), "tasks that still end are bounded too");
-        assert!(table.admit(0, Rank::Root).is_some(), "which does not concern root");
+        assert!(table.admit(Share::unix(1001), Rank::User).is_none(), "tasks that still end are bounded too");
+        assert!(table.admit(Share::unix(0), Rank::Root).is_some(), "which does not concern root");
         drop(slots);
         assert!(table.is_empty());
-        assert!(table.admit(1001, Rank::User).is_some());
+        assert!(table.admit(Share::unix(1001), Rank::User).is_some());
     }
 
     #[test]
     fn a_connection_that_answers_is_not_evicted() {
         let table = small();
-        let slots: Vec<Slot> = (0..3).map(|_| table.admit(1000, Rank::User).unwrap()).collect();
+        let slots: Vec<Slot> = (0..3).map(|_| table.admit(Share::unix(1000), Rank::User).unwrap()).collect();
         let busy: Vec<Answering> = slots.iter().map(Slot::answer).collect();
-        assert!(table.admit(1000, Rank::User).is_none());
-        assert!(table.admit(1001, Rank::User).is_some(), "others are not affected");
+        assert!(table.admit(Share::unix(1000), Rank::User).is_none());
+        assert!(table.admit(Share::unix(1001), Rank::User).is_some(), "others are not affected");
         drop(busy);
-        assert!(table.admit(1000, Rank::User).is_some());
+        assert!(table.admit(Share::unix(1000), Rank::User).is_some());
     }
 
     #[test]
     fn strangers_leave_room_for_users_and_users_for_root() {
         let table = small();
-        let mut slots: Vec<Slot> = (0..20).map(|n| table.admit(5000 + n, Rank::Stranger).unwrap()).collect();
+        let mut slots: Vec<Slot> = (0..20).map(|n| table.admit(Share::unix(5000 + n), Rank::Stranger).unwrap()).collect();
         assert_eq!(table.len(), 4);
-        slots.extend((0..8).map(|n| table.admit(1000 + n, Rank::User).unwrap()));
+        slots.extend((0..8).map(|n| table.admit(Share::unix(1000 + n), Rank::User).unwrap()));
         assert_eq!(table.len(), 8, "users displaced idle strangers");
-        assert!(table.admit(9000, Rank::Stranger).is_none());
-        assert!(table.admit(2000, Rank::User).is_none());
-        slots.extend((0..2).map(|_| table.admit(0, Rank::Root).unwrap()));
+        assert!(table.admit(Share::unix(9000), Rank::Stranger).is_none());
+        assert!(table.admit(Share::unix(2000), Rank::User).is_none());
+        slots.extend((0..2).map(|_| table.admit(Share::unix(0), Rank::Root).unwrap()));
         assert_eq!(table.len(), 10);
-        assert!(table.admit(0, Rank::Root).is_some(), "root displaces idle users");
+        assert!(table.admit(Share::unix(0), Rank::Root).is_some(), "root displaces idle users");
+    }
+
+    // On Windows both halves of a divided token have the same user.
+    #[test]
+    fn an_elevated_program_is_not_kept_out_by_others_of_its_user() {
+        let table = small();
+        let user =
+            Share { user: UserId::Windows(crate::caller::Sid::parse("S-1-5-21-1-2-3-1000").unwrap()), administrator: false };
+        let elevated = Share { administrator: true, ..user.clone() };
+        let slots: Vec<Slot> = (0..3).map(|_| table.admit(user.clone(), Rank::User).unwrap()).collect();
+        let busy: Vec<Answering> = slots.iter().map(Slot::answer).collect();
+        assert!(table.admit(user.clone(), Rank::User).is_none());
+        let above: Vec<Slot> = (0..4).map(|_| table.admit(elevated.clone(), Rank::Root).unwrap()).collect();
+        drop(busy);
+        let _more: Vec<Slot> = (0..5).map(|_| table.admit(user.clone(), Rank::User).unwrap()).collect();
+        assert_eq!(lock(&table.open).iter().filter(|entry| entry.share == elevated).count(), above.len());
+        let (rate, now) = (Rate::new(5), Instant::now());
+        assert_eq!((0..20).filter(|_| rate.take(&user, now)).count(), 5);
+        assert!((0..20).all(|_| rate.take(&elevated, now)));
     }
 
     #[test]
     fn event_streams_of_a_user_are_bounded() {
         let table = Connections::new(Limits::default());
-        let slots: Vec<Slot> = (0..9).map(|_| table.admit(1000, Rank::User).unwrap()).collect();
+        let slots: Vec<Slot> = (0..9).map(|_| table.admit(Share::unix(1000), Rank::User).unwrap()).collect();
         let streams: Vec<_> = slots.iter().map(Slot::stream).collect();
         assert_eq!(streams.iter().flatten().count(), 8);
         drop(streams);
@@ -326,10 +346,10 @@ mod tests {
     fn calls_above_the_rate_are_refused_until_tokens_return() {
         let rate = Rate::new(50);
         let start = Instant::now();
-        let granted = (0..200).filter(|_| rate.take(1000, start)).count();
+        let granted = (0..200).filter(|_| rate.take(&Share::unix(1000), start)).count();
         assert_eq!(granted, 50);
-        assert!(rate.take(1001, start), "another user has a bucket of its own");
-        assert!((0..1000).all(|_| rate.take(0, start)));
-        assert_eq!((0..200).filter(|_| rate.take(1000, start + Duration::from_millis(500))).count(), 25);
+        assert!(rate.take(&Share::unix(1001), start), "another user has a bucket of its own");
+        assert!((0..1000).all(|_| rate.take(&Share::unix(0), start)));
+        assert_eq!((0..200).filter(|_| rate.take(&Share::unix(1000), start + Duration::from_millis(500))).count(), 25);
     }
 }

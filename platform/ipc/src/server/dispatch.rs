@@ -1,7 +1,7 @@
 //! From an HTTP request to a `Call` and back: authorise, read, parse, ask the helper, answer.
 
 use super::bounds::Answering;
-use super::{Connection, Shared, events, polkit};
+use super::{Connection, Shared, events};
 use crate::call::{Call, Request, Response};
 use crate::classes::{self, Operation};
 use crate::place;
@@ -64,14 +64,16 @@ async fn handle(
     let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
         return problem(&Problem::new(ProblemCode::Internal));
     };
-    let uid = connection.caller.uid;
+    let user = connection.caller.user();
     let result = perform(route.operation, parameters, request, shared, &connection).await;
     match &result {
         Ok(_) if route.operation.class() > classes::Class::View => {
-            tracing::info!(uid, operation = ?route.operation, "local request done")
+            tracing::info!(%user, operation = ?route.operation, "local request done")
         }
-        Ok(_) => tracing::debug!(uid, operation = ?route.operation, "local request done"),
-        Err(refusal) => tracing::debug!(uid, operation = ?route.operation, code = refusal.code.as_str(), "local request refused"),
+        Ok(_) => tracing::debug!(%user, operation = ?route.operation, "local request done"),
+        Err(refusal) => {
+            tracing::debug!(%user, operation = ?route.operation, code = refusal.code.as_str(), "local request refused")
+        }
     }
     result.unwrap_or_else(|refusal| problem(&refusal))
 }
@@ -103,10 +105,11 @@ async fn perform(
     // Whoever waits for a person holds no place that others may need, and the time does not count.
     drop(answering);
     let asked_at = Instant::now();
-    access.polkit = polkit::ask(action, connection, shared).await?;
+    let patience = shared.config.limits.question;
+    access.polkit = shared.config.system.ask(action, caller, &connection.subject, patience).await?;
     classes::authorise(caller, class, &access)?;
     classes::authorise_settings(caller, &keys, &access)?;
-    tracing::info!(uid = caller.uid, action = action.id(), ?operation, "polkit allowed a local request");
+    tracing::info!(user = %caller.user(), action = action.id(), ?operation, "an administrator allowed a local request");
     within(deadline + asked_at.elapsed(), answer_wish(wish, connection.slot.answer(), shared, connection)).await
 }
 

@@ -1,18 +1,39 @@
-//! The HTTP server on the Unix socket: accepts, identifies, bounds, and hands authorised requests to the helper.
+//! The HTTP server on the Unix socket or the named pipe: accepts, identifies, bounds, and hands authorised requests to the helper.
 
 pub mod bounds;
 mod dispatch;
 mod events;
-pub mod peer;
-mod polkit;
+#[cfg(target_os = "linux")]
+#[path = "peer/linux.rs"]
+pub(crate) mod peer;
+#[cfg(target_os = "macos")]
+#[path = "peer/macos.rs"]
+pub(crate) mod peer;
+#[cfg(target_os = "linux")]
+pub mod polkit;
+#[cfg(unix)]
+#[path = "socket/unix.rs"]
+mod socket;
+#[cfg(windows)]
+#[path = "socket/windows.rs"]
 mod socket;
 mod stream;
+#[cfg(target_os = "linux")]
+#[path = "system/linux.rs"]
+mod system;
+#[cfg(target_os = "macos")]
+#[path = "system/macos.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "system/windows.rs"]
+mod system;
 
 pub use bounds::Limits;
-pub use polkit::Bus;
-pub use socket::{BoundSocket, SOCKET_MODE};
+pub use socket::BoundSocket;
+pub use system::{System, control_group};
 
-use crate::call::{Caller, ServerHandles};
+use crate::call::ServerHandles;
+use crate::caller::{Caller, GroupId};
 use crate::classes::{self, Access, Class};
 use crate::problem::{Problem, ProblemCode};
 use axum::body::Body;
@@ -23,13 +44,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket::Arrival;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::ProgressStream;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -45,34 +65,20 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct ServerConfig {
     /// Version of the helper, for `GET /v1/version`.
     pub version: String,
-    /// Group id of `hamn`; `None` when the group does not exist. See `control_group`.
-    pub control_group: Option<u32>,
+    /// The group `hamn`; `None` when it does not exist. See `control_group`.
+    pub control_group: Option<GroupId>,
     /// Bounds.
     pub limits: Limits,
-    /// Where logind says who sits at a seat; `peer::LOGIND_USERS`.
-    pub logind_users: PathBuf,
-    /// The bus on which polkit is asked; without one it never is.
-    pub polkit: Option<Bus>,
+    /// Whom the server asks about its callers.
+    pub system: System,
 }
 
 impl ServerConfig {
-    /// What ships: this system's logind and polkit.
+    /// What ships: this computer's group and system.
     #[must_use]
     pub fn new(version: &str) -> Self {
-        Self {
-            version: version.to_owned(),
-            control_group: control_group(),
-            limits: Limits::default(),
-            logind_users: PathBuf::from(peer::LOGIND_USERS),
-            polkit: Some(Bus::System),
-        }
+        Self { version: version.to_owned(), control_group: control_group(), limits: Limits::default(), system: System::default() }
     }
-}
-
-/// Looks up the group `hamn`.
-#[must_use]
-pub fn control_group() -> Option<u32> {
-    nix::unistd::Group::from_name(crate::CONTROL_GROUP).ok().flatten().map(|group| group.gid.as_raw())
 }
 
 /// What all connections share.
@@ -82,7 +88,6 @@ struct Shared {
     calls: Rate,
     arrivals: Rate,
     stopping: watch::Receiver<bool>,
-    questions: polkit::Questions,
     openapi: bytes::Bytes,
     /// What a connection gets that is refused.
     refusal: Vec<u8>,
@@ -91,23 +96,23 @@ struct Shared {
 /// One connection: who is at the other end, and its place in the table.
 struct Connection {
     caller: Caller,
-    /// The process that connected, for those about whom polkit may be asked.
-    process: Option<peer::Process>,
+    /// Whom the system would ask about.
+    subject: system::Subject,
     slot: Slot,
 }
 
 impl Shared {
     /// The facts for a decision about `caller`, fresh for each call.
     fn access(&self, caller: &Caller, class: Class) -> Access {
-        let by_group = Access { control_group: self.config.control_group, ..Access::default() };
+        let by_group = Access { control_group: self.config.control_group.clone(), ..Access::default() };
         let settled = classes::authorise(caller, Class::View, &by_group).is_ok();
         // For what polkit can grant it matters, too, whether a member of the group sits here.
-        let matters = !settled || (class >= Class::Configure && caller.uid != 0);
-        Access { at_local_seat: matters && peer::at_local_seat(&self.config.logind_users, caller.uid), ..by_group }
+        let matters = !settled || (class >= Class::Configure && !caller.is_administrator());
+        Access { at_local_seat: matters && self.config.system.is_present(caller), ..by_group }
     }
 
     fn rank(&self, caller: &Caller) -> Rank {
-        if caller.uid == 0 {
+        if caller.is_administrator() {
             Rank::Root
         } else if classes::authorise(caller, Class::View, &self.access(caller, Class::View)).is_ok() {
             Rank::User
@@ -118,14 +123,13 @@ impl Shared {
 }
 
 /// Serves until `stop` completes, then ends open requests within a second. Event streams get a last line.
-pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerConfig, stop: impl Future<Output = ()> + Send) {
+pub async fn serve(mut socket: BoundSocket, handles: ServerHandles, config: ServerConfig, stop: impl Future<Output = ()> + Send) {
     let (stop_sender, stopping) = watch::channel(false);
     let connections = Connections::new(config.limits);
     let (calls, arrivals) = (Rate::new(config.limits.calls_per_second), Rate::new(config.limits.connections_per_second));
     let openapi = serde_json::to_vec_pretty(&crate::openapi::document()).unwrap_or_default().into();
     let refusal = dispatch::raw_problem(&Problem::new(ProblemCode::TooManyConnections));
-    let questions = polkit::Questions::default();
-    let shared = Arc::new(Shared { handles, config, calls, arrivals, stopping, questions, openapi, refusal });
+    let shared = Arc::new(Shared { handles, config, calls, arrivals, stopping, openapi, refusal });
     let router = dispatch::router(&shared);
     let mut tasks = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
@@ -134,8 +138,8 @@ pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerCo
             biased;
             () = &mut stop => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-            accepted = socket.listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &shared, &connections, &router, &mut tasks),
+            accepted = socket.accept() => match accepted {
+                Ok(arrival) => admit(arrival, &shared, &connections, &router, &mut tasks),
                 Err(error) => {
                     tracing::warn!(%error, "accept local connection");
                     // Out of descriptors or memory: give others time to return some.
@@ -150,15 +154,13 @@ pub async fn serve(socket: BoundSocket, handles: ServerHandles, config: ServerCo
 }
 
 fn admit(
-    stream: UnixStream,
+    mut arrival: Arrival,
     shared: &Arc<Shared>,
     connections: &Arc<Connections>,
     router: &axum::Router,
     tasks: &mut JoinSet<()>,
 ) {
-    // The cheapest question first: a flood must cost little.
-    let arrived = peer::user(&stream).map(|uid| shared.arrivals.take(uid, Instant::now()));
-    let caller = match arrived.and_then(|in_time| if in_time { peer::identify(&stream).map(Some) } else { Ok(None) }) {
+    let caller = match arrival.identify(|share| shared.arrivals.take(share, Instant::now())) {
         Ok(caller) => caller,
         Err(error) => {
             tracing::warn!(%error, "local caller cannot be identified; refused");
@@ -167,19 +169,19 @@ fn admit(
     };
     let place = caller.and_then(|caller| {
         let rank = shared.rank(&caller);
-        Some((connections.admit(caller.uid, rank)?, caller, rank))
+        Some((connections.admit(caller.share(), rank)?, caller, rank))
     });
     let Some((slot, caller, rank)) = place else {
-        let _ = stream.try_write(&shared.refusal);
+        arrival.refuse(&shared.refusal);
         return;
     };
-    // What cannot be named cannot be asked about: then the answer is no.
-    let process = if rank == Rank::User { peer::Process::of(&stream, &caller).ok() } else { None };
-    tasks.spawn(converse(stream, Connection { caller, process, slot }, Arc::clone(shared), router.clone()));
+    let subject = shared.config.system.subject(&arrival, &caller, rank);
+    let connection = Connection { caller, subject, slot };
+    tasks.spawn(converse(arrival.into_stream(), connection, Arc::clone(shared), router.clone()));
 }
 
 /// Answers the requests of one connection. A panic stays in here.
-async fn converse(stream: UnixStream, connection: Connection, shared: Arc<Shared>, router: axum::Router) {
+async fn converse(stream: socket::Stream, connection: Connection, shared: Arc<Shared>, router: axum::Router) {
     let limits = shared.config.limits;
     let connection = Arc::new(connection);
     let service = {
@@ -196,7 +198,7 @@ async fn converse(stream: UnixStream, connection: Connection, shared: Arc<Shared
     tokio::select! {
         result = serving.as_mut() => {
             if let Err(error) = result {
-                tracing::trace!(%error, uid = connection.caller.uid, "local connection ended");
+                tracing::trace!(%error, user = %connection.caller.user(), "local connection ended");
             }
         }
         () = connection.slot.evicted() => {}
@@ -220,12 +222,11 @@ async fn answer(
     router: axum::Router,
 ) -> Result<http::Response<Body>, Infallible> {
     let limits = &shared.config.limits;
-    let uid = connection.caller.uid;
     // No browser page may ever talk to the helper, through whatever proxy it got here (Tailscale CVE-2022-41924 class).
     if request.headers().contains_key(http::header::ORIGIN) {
         return Ok(dispatch::problem(&Problem::with_detail(ProblemCode::NotAllowed, "requests of web pages are refused")));
     }
-    if !shared.calls.take(uid, Instant::now()) {
+    if !shared.calls.take(&connection.caller.share(), Instant::now()) {
         sleep(limits.penalty).await;
         return Ok(dispatch::problem(&Problem::new(ProblemCode::TooManyRequests)));
     }
@@ -236,7 +237,7 @@ async fn answer(
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_panic) => {
-            tracing::error!(uid, "a local request failed unexpectedly");
+            tracing::error!(user = %connection.caller.user(), "a local request failed unexpectedly");
             dispatch::problem(&Problem::new(ProblemCode::Internal))
         }
     })

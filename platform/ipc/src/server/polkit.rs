@@ -4,7 +4,6 @@
 //! handle: as long as the process lives, its number means nobody else, whatever polkit looks up by it.
 
 use super::peer::Process;
-use super::{Connection, Shared};
 use crate::classes::Action;
 use crate::problem::{Problem, ProblemCode};
 use std::collections::{BTreeSet, HashMap};
@@ -36,7 +35,7 @@ pub enum Bus {
 }
 
 /// The users about whom a question is open. One each: nobody can bury a screen under dialogs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Questions(Arc<Mutex<BTreeSet<u32>>>);
 
 struct Place {
@@ -58,19 +57,23 @@ impl Drop for Place {
     }
 }
 
-/// The action again when polkit allows it to the process at the other end of `connection`.
+/// The action again when polkit allows it to `process`.
 ///
 /// # Errors
 /// `busy` while another question about this user is open.
-pub(super) async fn ask(action: Action, connection: &Connection, shared: &Shared) -> Result<Option<Action>, Problem> {
-    let (Some(bus), Some(process)) = (&shared.config.polkit, &connection.process) else { return Ok(None) };
-    let uid = connection.caller.uid;
-    let place = shared
-        .questions
+pub(super) async fn ask(
+    action: Action,
+    uid: u32,
+    process: &Process,
+    bus: &Bus,
+    questions: &Questions,
+    patience: Duration,
+) -> Result<Option<Action>, Problem> {
+    let place = questions
         .take(uid)
         .ok_or_else(|| Problem::with_detail(ProblemCode::Busy, "another question about your rights waits for its answer"))?;
     let answer = tokio::select! {
-        answer = timeout(shared.config.limits.question, check(bus, process, uid, action, place)) => answer,
+        answer = timeout(patience, check(bus, process, uid, action, place)) => answer,
         () = process.ended() => Ok(Ok(false)),
     };
     let allowed = match answer {
@@ -114,9 +117,8 @@ async fn check(bus: &Bus, process: &Process, uid: u32, action: Action, place: Pl
     let connection = builder.build().await?;
     // A user id beyond the signed numbers is nobody whom polkit could know.
     let uid = i32::try_from(uid).map_err(|_| zbus::Error::Failure("the user id is too large".to_owned()))?;
-    let pid = u32::try_from(process.pid).map_err(|_| zbus::Error::Failure("the process has no number".to_owned()))?;
     let details = HashMap::from([
-        ("pid", Variant::from(pid)),
+        ("pid", Variant::from(process.pid)),
         ("start-time", Variant::from(process.start_time())),
         ("uid", Variant::from(uid)),
         // polkit before 124 does not know it and leaves it aside.

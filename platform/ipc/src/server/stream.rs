@@ -1,25 +1,24 @@
-//! A socket whose writes must make progress: a reader that takes nothing for too long is cut off.
+//! A connection whose writes must make progress: a reader that takes nothing for too long is cut off.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
-/// Wraps the socket of one connection.
+/// Wraps the socket or pipe of one connection.
 #[derive(Debug)]
-pub struct ProgressStream {
-    socket: UnixStream,
+pub struct ProgressStream<S> {
+    socket: S,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl ProgressStream {
+impl<S: AsyncWrite + Unpin> ProgressStream<S> {
     /// Writes may wait at most `limit` for the reader.
     #[must_use]
-    pub fn new(socket: UnixStream, limit: Duration) -> Self {
+    pub fn new(socket: S, limit: Duration) -> Self {
         Self { socket, limit, waiting: None }
     }
 
@@ -37,13 +36,13 @@ impl ProgressStream {
     }
 }
 
-impl AsyncRead for ProgressStream {
+impl<S: AsyncRead + Unpin> AsyncRead for ProgressStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for ProgressStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.bounded(cx, result)

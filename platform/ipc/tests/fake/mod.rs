@@ -1,6 +1,16 @@
 //! A helper that only plays: it answers calls from memory over a real socket. Shared by the tests of `hamn-ipc` and `hamn-cli`.
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part")]
 
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod os;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
+
 use hamn_core::location::{Destination, Target};
 use hamn_core::plan::Place;
 use hamn_core::policy::{Enforced, NetworkPolicy};
@@ -8,7 +18,8 @@ use hamn_core::settings::{KillSwitch, Settings};
 use hamn_core::state::{Attempt, BlockReason, Generation, Phase};
 use hamn_core::status::{AttemptStatus, Blocked, Protection, ProviderStatus, StateKind, Status, TunnelStatus};
 use hamn_ipc::call::{CALL_QUEUE, EVENT_QUEUE};
-use hamn_ipc::server::{BoundSocket, Bus, Limits, ServerConfig, serve};
+use hamn_ipc::caller::GroupId;
+use hamn_ipc::server::{BoundSocket, Limits, ServerConfig, System, serve};
 use hamn_ipc::wire::*;
 use hamn_ipc::{Call, Problem, ProblemCode, Request, Response, ServerHandles};
 use std::path::{Path, PathBuf};
@@ -32,14 +43,13 @@ pub enum Outcome {
 pub struct Script {
     pub outcome: Outcome,
     pub verify: CheckResult,
-    pub control_group: Option<u32>,
+    pub control_group: Option<GroupId>,
     pub limits: Limits,
     pub locked: Vec<SettingKey>,
     /// The answer to every request that goes to the helper.
     pub refuse: Option<ProblemCode>,
-    /// Where logind's files are, if anywhere.
-    pub logind_users: Option<PathBuf>,
-    pub polkit: Option<Bus>,
+    /// Whom to ask about callers; nobody sits at this computer unless a test says so.
+    pub system: Option<System>,
 }
 
 impl Default for Script {
@@ -51,8 +61,7 @@ impl Default for Script {
             limits: Limits::default(),
             locked: Vec::new(),
             refuse: None,
-            logind_users: None,
-            polkit: None,
+            system: None,
         }
     }
 }
@@ -71,9 +80,7 @@ pub struct Fake {
 impl Fake {
     pub fn start(script: Script) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Other users must be able to reach the socket, as in /run/hamn.
-        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let socket = directory.path().join("helper.sock");
+        let socket = os::socket(directory.path());
         Self::start_at(script, directory, &socket)
     }
 
@@ -84,11 +91,9 @@ impl Fake {
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (stop, stopped) = oneshot::channel();
         let config = ServerConfig {
-            control_group: script.control_group,
+            control_group: script.control_group.clone(),
             limits: script.limits,
-            // Nobody sits at this computer unless a test says so, and nobody's polkit is asked.
-            logind_users: script.logind_users.clone().unwrap_or_else(|| directory.path().join("nobody")),
-            polkit: script.polkit.clone(),
+            system: script.system.clone().unwrap_or_else(|| os::system(directory.path())),
             ..ServerConfig::new("9.9.9")
         };
         let handles = ServerHandles { calls, status: watched, events: events.clone() };

@@ -1,12 +1,14 @@
 //! HTTP by hand over the socket, as this user or as another one, for what a well-behaved client cannot do.
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part")]
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
+
+pub use os::*;
 
 /// An answer, as far as tests look at it.
 #[derive(Debug)]
@@ -34,42 +36,4 @@ impl Answer {
 
 pub fn text(method: &str, path: &str, body: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: hamn\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-}
-
-pub fn open(socket: &Path) -> UnixStream {
-    let stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream
-}
-
-/// Sends bytes and reads until the server closes.
-pub fn exchange(socket: &Path, bytes: &[u8]) -> Answer {
-    let mut stream = open(socket);
-    let _ = stream.write_all(bytes);
-    rest(&mut stream)
-}
-
-pub fn rest(stream: &mut UnixStream) -> Answer {
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    Answer::parse(&String::from_utf8_lossy(&answer))
-}
-
-/// The same as another user, through a child process.
-pub fn exchange_as(uid: u32, gid: u32, socket: &Path, bytes: &[u8]) -> Answer {
-    let mut child = Command::new("/usr/bin/socat")
-        .args(["-t", "0.2", "-"])
-        .arg(format!("UNIX-CONNECT:{}", socket.display()))
-        .current_dir("/")
-        .uid(uid)
-        .gid(gid)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Open until the answer is there: the server takes an end of input for the end of the caller.
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(bytes).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Answer::parse(&String::from_utf8_lossy(&output.stdout))
 }

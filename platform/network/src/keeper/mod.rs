@@ -3,8 +3,17 @@
 //! They are separate so that a slow D-Bus service never delays the restoring of rules. None of them ever waits for the
 //! receiver of events: a helper that waits for `apply` does not read events in that time.
 
+#[cfg(target_os = "linux")]
 pub mod dns;
+#[cfg(target_os = "linux")]
 pub mod firewall;
+#[cfg(any(windows, test))]
+pub mod guarded;
+#[cfg(windows)]
+pub mod host;
+#[cfg(target_os = "macos")]
+pub mod macos;
+#[cfg(target_os = "linux")]
 pub mod path;
 
 use hamn_core::event::HostEvent;

@@ -134,6 +134,40 @@ impl HostView {
         harmful.take(64).map(|route| self.describe(route)).collect()
     }
 
+    /// The default route that a packet of this family takes outside the tunnel.
+    #[must_use]
+    pub fn outer_route(&self, tunnel: &str, ipv4: bool) -> Option<&RouteView> {
+        let physical = self.physical(tunnel);
+        let defaults = self.routes.iter().filter(|route| route.destination.prefix_len() == 0);
+        let usable = defaults.filter(|route| physical.contains(&route.interface) && route.destination.addr().is_ipv4() == ipv4);
+        usable.min_by_key(|route| (route.metric, route.interface))
+    }
+
+    /// The link that a packet of this family leaves by outside the tunnel: the tunnel's own sockets are bound to it where the
+    /// system has no marks.
+    #[must_use]
+    pub fn outer_interface(&self, tunnel: &str, ipv4: bool) -> Option<&LinkView> {
+        let index = self.outer_route(tunnel, ipv4)?.interface;
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// Index of the link that a packet to this address leaves by outside the tunnel: the longest prefix, then the lowest metric.
+    #[must_use]
+    pub fn outer_interface_to(&self, tunnel: &str, to: IpAddr) -> Option<u32> {
+        let physical = self.physical(tunnel);
+        let leads = |route: &&RouteView| physical.contains(&route.interface) && route.destination.contains(&to);
+        let best = |route: &&RouteView| (std::cmp::Reverse(route.destination.prefix_len()), route.metric, route.interface);
+        self.routes.iter().filter(leads).min_by_key(best).map(|route| route.interface)
+    }
+
+    /// The address is one of a network that a link which is up is attached to.
+    #[must_use]
+    pub fn is_attached(&self, address: IpAddr) -> bool {
+        let up = |index: u32| self.links.iter().any(|link| link.index == index && link.up);
+        let mut networks = self.addresses.iter().filter(|held| held.attached.prefix_len() < held.attached.max_prefix_len());
+        networks.any(|held| held.attached.contains(&address) && up(held.interface))
+    }
+
     fn physical(&self, tunnel: &str) -> BTreeSet<u32> {
         self.links.iter().filter(|link| link.up && !link.loopback && link.name != tunnel).map(|link| link.index).collect()
     }
@@ -232,6 +266,35 @@ mod tests {
             let attached: IpNet = "172.17.0.1/16".parse().unwrap();
             view.addresses.push(AddressView { interface: 20, address: attached.addr(), attached, usable: true });
         }));
+    }
+
+    #[test]
+    fn the_outer_link_is_that_of_the_best_default_route_outside_the_tunnel() {
+        let mut view = view();
+        let name = |view: &HostView, ipv4| view.outer_interface("hamn0", ipv4).map(|link| link.name.clone());
+        assert_eq!(name(&view, true).as_deref(), Some("eth0"));
+        assert_eq!(name(&view, false), None);
+        view.links[2].up = true;
+        view.routes.push(RouteView { metric: 50, ..route("0.0.0.0/0", 3, None) });
+        assert_eq!(name(&view, true).as_deref(), Some("wlan0"));
+        assert!(view.is_attached("192.168.1.77".parse().unwrap()));
+        assert!(!view.is_attached("192.168.2.77".parse().unwrap()) && !view.is_attached("10.64.0.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_way_to_a_gateway_leads_by_the_longest_prefix_outside_the_tunnel() {
+        let mut host = view();
+        host.links.push(LinkView { index: 3, name: "wlan0".to_owned(), up: true, loopback: false });
+        host.routes = vec![route("0.0.0.0/0", 9, None), route("0.0.0.0/1", 9, None), route("0.0.0.0/0", 3, Some("10.0.0.1"))];
+        let to = |host: &HostView, text: &str| host.outer_interface_to("hamn0", text.parse().unwrap());
+        assert_eq!(to(&host, "192.0.2.1"), Some(3));
+        host.routes.push(RouteView { metric: 50, ..route("0.0.0.0/0", 2, Some("192.168.1.1")) });
+        assert_eq!(to(&host, "192.0.2.1"), Some(2), "the lower metric");
+        host.routes.push(route("192.0.2.0/24", 3, None));
+        assert_eq!(to(&host, "192.0.2.1"), Some(3), "the longer prefix");
+        assert_eq!(to(&host, "2001:db8::1"), None);
+        host.links.iter_mut().for_each(|link| link.up = false);
+        assert_eq!(to(&host, "192.0.2.1"), None);
     }
 
     #[test]

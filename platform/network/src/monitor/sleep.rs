@@ -3,7 +3,8 @@
 //! Nothing polls: a timer that the kernel cancels when the wall clock jumps wakes us, and it jumps at every resume
 //! (`timerfd_create(2)`, TFD_TIMER_CANCEL_ON_SET). Which of the jumps was sleep is told by the clocks alone.
 
-use crate::files::{Pollable, pollable};
+use super::asleep::Asleep;
+use crate::files::poll::{Pollable, pollable};
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
@@ -12,33 +13,8 @@ use std::io;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// Shorter sleep matters to nobody, and reading two clocks takes time in between.
-const NOTABLE: Duration = Duration::from_secs(1);
 /// 1 January 2100: never, in practice. When it comes the timer is set again.
 const FAR: i64 = 4_102_444_800;
-
-/// Time asleep since boot, as last seen.
-#[derive(Debug)]
-pub struct Asleep {
-    total: Duration,
-}
-
-impl Asleep {
-    /// From what the clocks say now.
-    #[must_use]
-    pub const fn new(total: Duration) -> Self {
-        Self { total }
-    }
-
-    /// How long the machine slept since the last look, if it did.
-    pub fn observe(&mut self, total: Duration) -> Option<Duration> {
-        let slept = total.checked_sub(self.total).filter(|slept| *slept >= NOTABLE);
-        if slept.is_some() || total < self.total {
-            self.total = total;
-        }
-        slept
-    }
-}
 
 /// Follows the clocks.
 pub struct SleepWatch {
@@ -96,17 +72,6 @@ fn asleep_since_boot() -> nix::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_growth_of_a_second_or_more_is_sleep_and_it_is_told_once() {
-        let seconds = Duration::from_secs;
-        let mut asleep = Asleep::new(seconds(10));
-        assert_eq!(asleep.observe(seconds(10) + Duration::from_millis(900)), None);
-        assert_eq!(asleep.observe(seconds(70)), Some(seconds(60)));
-        assert_eq!(asleep.observe(seconds(70)), None);
-        assert_eq!(asleep.observe(seconds(5)), None, "clocks of another time namespace");
-        assert_eq!(asleep.observe(seconds(8)), Some(seconds(3)));
-    }
 
     #[tokio::test]
     async fn a_machine_that_does_not_sleep_is_quiet() {

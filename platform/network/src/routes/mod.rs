@@ -2,5 +2,8 @@
 
 pub mod apply;
 pub mod plan;
+pub mod plan_macos;
+pub mod plan_windows;
+pub mod route_message;
 
 pub use plan::RoutePlan;

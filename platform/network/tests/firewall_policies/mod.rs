@@ -1,6 +1,6 @@
 //! Policies with names, for the snapshots and for the transitions in a real kernel.
 
-use hamn_core::net::{Endpoint, InterfaceName};
+use hamn_core::net::Endpoint;
 use hamn_core::policy::{Enforced, NetworkPolicy, TunnelAccess, TunnelTraffic};
 
 const GATEWAY_V4: &str = "192.0.2.1:51820";
@@ -26,7 +26,7 @@ where
 
 fn verify(addresses: &[&str], peers: &[&str]) -> TunnelAccess {
     TunnelAccess {
-        interface: InterfaceName::tunnel(),
+        interface: "hamn0".to_owned().try_into().unwrap(),
         addresses: all(addresses),
         traffic: TunnelTraffic::VerifyOnly { peers: all(peers) },
         resolvers: all(&[RESOLVER]),

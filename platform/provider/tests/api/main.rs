@@ -9,4 +9,7 @@ mod hostile;
 #[cfg(test)]
 mod list;
 #[cfg(test)]
+#[cfg(unix)]
+mod modes;
+#[cfg(test)]
 mod wire;

@@ -1,18 +1,15 @@
 //! Packets between the TUN device and the engine, with a door for our own probes.
 
+use super::platform::{Device, Port, is_gone};
 use crate::wireguard::probe::Probe;
 use crate::wireguard::{Meter, Totals};
 use bytes::BytesMut;
 use gotatun::packet::{Ip, Packet, PacketBufPool};
 use gotatun::tun::{IpRecv, IpSend, MtuWatcher};
-use nix::errno::Errno;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Packets taken from the device at one wake-up.
@@ -54,11 +51,9 @@ impl Meter for Counters {
 }
 
 struct Link {
-    device: AsyncFd<OwnedFd>,
+    port: Port,
     counters: Arc<Counters>,
     lost: watch::Sender<bool>,
-    // Last, so that it is dropped after the descriptor: its receiver learns that the interface is gone.
-    _gone: oneshot::Sender<()>,
 }
 
 /// What the owner of a device keeps after the engine took the packet ends.
@@ -69,21 +64,21 @@ pub(crate) struct DeviceHandle {
     pub(crate) inject: mpsc::Sender<BytesMut>,
     /// Becomes true when the device was taken away.
     pub(crate) lost: watch::Receiver<bool>,
-    /// Ends (with an error) when the descriptor is closed, and so the interface removed.
+    /// Ends (with an error) when the device is closed, and so the interface removed.
     pub(crate) gone: oneshot::Receiver<()>,
 }
 
 /// Wraps the device in the two ends that the engine takes, and the handle that the owner keeps.
 ///
 /// # Errors
-/// If the descriptor cannot be registered with the runtime.
-pub(crate) fn pair(device: OwnedFd, mtu: u16, probe: Option<Arc<Probe>>) -> io::Result<(TunWriter, TunReader, DeviceHandle)> {
+/// If the device cannot be used with the runtime.
+pub(crate) fn pair(device: Device, mtu: u16, probe: Option<Arc<Probe>>) -> io::Result<(TunWriter, TunReader, DeviceHandle)> {
     let counters = Arc::new(Counters::default());
     let (lost_tx, lost) = watch::channel(false);
     let (gone_tx, gone) = oneshot::channel();
     let (inject, injected) = mpsc::channel(PROBE_QUEUE);
-    let device = super::platform::register(device)?;
-    let link = Arc::new(Link { device, counters: Arc::clone(&counters), lost: lost_tx, _gone: gone_tx });
+    let port = Port::new(device, gone_tx)?;
+    let link = Arc::new(Link { port, counters: Arc::clone(&counters), lost: lost_tx });
     let writer = TunWriter { link: Arc::clone(&link), probe };
     let reader = TunReader { link, injected, batch: Vec::with_capacity(BATCH), mtu };
     Ok((writer, reader, DeviceHandle { counters, inject, lost, gone }))
@@ -106,18 +101,14 @@ impl IpSend for TunWriter {
             return Ok(());
         }
         rx_bytes.fetch_add(size(packet.len()), Ordering::Relaxed);
-        loop {
-            match nix::unistd::write(self.link.device.get_ref().as_fd(), &packet) {
-                Err(Errno::EAGAIN) => self.link.device.writable().await?.clear_ready(),
-                Err(Errno::EINTR) => {}
-                Err(errno) if is_gone(&errno.into()) => {
-                    self.link.lost.send_replace(true);
-                    return Err(errno.into());
-                }
-                // A packet that the kernel refuses, or an interface that is down: the engine would take some of these
-                // errors for the end of the device, and a peer could provoke them. The packet is lost, nothing else.
-                Ok(_) | Err(_) => return Ok(()),
+        match self.link.port.write(&packet).await {
+            Err(error) if is_gone(&error) => {
+                self.link.lost.send_replace(true);
+                Err(error)
             }
+            // A packet that the kernel refuses, or an interface that is down: the engine would take some of these
+            // errors for the end of the device, and a peer could provoke them. The packet is lost, nothing else.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }
@@ -140,17 +131,14 @@ impl IpRecv for TunReader {
                         batch.push(packet);
                     }
                 }
-                // A device that was taken away reports an error, not readiness.
-                ready = link.device.ready(Interest::READABLE | Interest::ERROR) => {
-                    match ready?.try_io(|_| fill(link, batch, pool)) {
-                        Ok(Ok(())) | Err(_) => {}
-                        Ok(Err(error)) if is_gone(&error) => {
-                            link.lost.send_replace(true);
-                            return Err(error);
-                        }
-                        // Not known from a TUN device: wait rather than spin.
-                        Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                filled = link.port.when_readable(|| fill(link, batch, pool)) => match filled {
+                    Ok(()) => {}
+                    Err(error) if is_gone(&error) => {
+                        link.lost.send_replace(true);
+                        return Err(error);
                     }
+                    // Not known from a TUN device: wait rather than spin.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
         }
@@ -166,11 +154,11 @@ impl IpRecv for TunReader {
 fn fill(link: &Link, batch: &mut Vec<Packet<Ip>>, pool: &PacketBufPool) -> io::Result<()> {
     while batch.len() < BATCH {
         let mut packet = pool.get();
-        let count = match nix::unistd::read(link.device.get_ref().as_fd(), &mut packet) {
+        let count = match link.port.read(&mut packet) {
             Ok(count) => count,
-            Err(Errno::EINTR) => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if !batch.is_empty() => return Ok(()),
-            Err(errno) => return Err(errno.into()),
+            Err(error) => return Err(error),
         };
         packet.truncate(count);
         // Anything shorter than an IP header is no packet.
@@ -184,11 +172,6 @@ fn fill(link: &Link, batch: &mut Vec<Packet<Ip>>, pool: &PacketBufPool) -> io::R
         }
     }
     Ok(())
-}
-
-/// The interface of this descriptor was deleted: EBADFD is what a detached TUN descriptor says.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EBADF | libc::ENODEV))
 }
 
 fn size(bytes: usize) -> u64 {

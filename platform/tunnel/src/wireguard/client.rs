@@ -1,10 +1,8 @@
-//! What a client's data plane is started with, and the choice of one.
+//! What a client's data plane is started with.
 
-use super::carrier::Carrier;
+use super::outer_interface::OuterInterface;
 use super::probe::Probe;
-use super::{own, stock};
-use crate::error::TunnelError;
-use crate::options::{Engine, Options, Secrets};
+use crate::options::{Options, Secrets};
 use hamn_core::plan::TunnelPlan;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -22,16 +20,5 @@ pub(super) struct Client<'a> {
     /// Seconds between keepalives.
     pub(super) keepalive_s: u16,
     pub(super) probe: Option<Arc<Probe>>,
-}
-
-/// Starts the data plane that is chosen, or the other where the kernel refuses it.
-pub(super) async fn start(client: Client<'_>, engine: Engine) -> Result<Box<dyn Carrier>, TunnelError> {
-    let device = match engine {
-        Engine::Best => own::open(&client.options.interface)?,
-        Engine::Gotatun => None,
-    };
-    Ok(match device {
-        Some(device) => Box::new(own::start(device, client).await?),
-        None => Box::new(stock::start(client).await?),
-    })
+    pub(super) outer: OuterInterface,
 }

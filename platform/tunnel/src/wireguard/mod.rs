@@ -1,10 +1,32 @@
-//! WireGuard on a data plane of our own, or on `gotatun`'s where the kernel refuses what ours needs.
+//! WireGuard on a data plane of our own, or on `gotatun`'s where the system lacks what ours needs.
 
 mod carrier;
+#[cfg(target_os = "linux")]
+#[path = "choice/linux.rs"]
+mod choice;
+#[cfg(not(target_os = "linux"))]
+#[path = "choice/stock_only.rs"]
+mod choice;
 mod client;
+#[cfg(target_os = "linux")]
+mod kernel;
 mod liveness;
+#[cfg(target_os = "linux")]
+#[path = "outer/linux.rs"]
+mod outer;
+#[cfg(target_os = "macos")]
+#[path = "outer/macos.rs"]
+mod outer;
+#[cfg(windows)]
+#[path = "outer/windows.rs"]
+mod outer;
+mod outer_interface;
+#[cfg(target_os = "linux")]
 mod own;
+#[cfg(any(test, not(target_os = "linux")))]
+mod plain_socket;
 pub(crate) mod probe;
+#[cfg(target_os = "linux")]
 pub mod server;
 mod session;
 mod socket;
@@ -24,6 +46,7 @@ use hamn_core::key::{PublicKey, SecretKey};
 use hamn_core::net::{Endpoint, Transport};
 use hamn_core::plan::TunnelPlan;
 use ipnet::IpNet;
+use outer_interface::OuterInterface;
 use probe::Probe;
 use session::{Session, WireGuard};
 use std::sync::Arc;
@@ -52,10 +75,12 @@ pub(crate) async fn start(
     let keepalive_s = plan.keepalive_s.filter(|seconds| *seconds > 0).unwrap_or(options.limits.keepalive_s);
     let alarm = Alarm::new().map_err(TunnelError::Alarm)?;
     let (endpoint, client_probe) = (endpoint.address, probe.clone());
-    let client = Client { plan, secrets, options: &options, addresses, endpoint, keepalive_s, probe: client_probe };
-    let carrier = client::start(client, engine).await?;
+    let outer = OuterInterface::new(options.outer_interface);
+    let client =
+        Client { plan, secrets, options: &options, addresses, endpoint, keepalive_s, probe: client_probe, outer: outer.clone() };
+    let carrier = choice::start(client, engine).await?;
     tracing::info!(engine = carrier.name(), "the tunnel's data plane");
-    let session = Session { carrier, alarm, endpoint, endpoints, probe, limits: options.limits, mtu: plan.mtu };
+    let session = Session { carrier, alarm, endpoint, endpoints, probe, limits: options.limits, mtu: plan.mtu, outer };
     Ok(session.spawn(events))
 }
 

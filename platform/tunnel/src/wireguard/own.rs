@@ -6,7 +6,7 @@ use super::{private_key, timers};
 use crate::Pending;
 use crate::clock::boottime_ms;
 use crate::error::TunnelError;
-use crate::tun;
+use crate::tun::platform;
 use bytes::BytesMut;
 use hamn_core::key::SecretKey;
 use hamn_core::net::InterfaceName;
@@ -27,6 +27,12 @@ use tokio::time::timeout;
 pub(super) const NAME: &str = "hamn";
 /// How long to wait for the data thread, which ends within one pass of its loop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl From<EngineError> for TunnelError {
+    fn from(error: EngineError) -> Self {
+        Self::DataPlane(Box::new(error))
+    }
+}
 
 /// Makes the interface, or `None` where the kernel does not hand over TCP in large pieces: then this data plane has
 /// nothing to offer, and the stock one serves.
@@ -82,8 +88,8 @@ pub(super) struct Own {
 
 /// Configures the device, opens the socket and starts the data thread.
 pub(super) async fn start(device: Device, client: Client<'_>) -> Result<Own, TunnelError> {
-    let Client { plan, secrets, options, addresses, endpoint, keepalive_s, probe } = client;
-    tun::configure(&options.interface, &addresses, plan.mtu).await?;
+    let Client { plan, secrets, options, addresses, endpoint, keepalive_s, probe, .. } = client;
+    platform::configure(&options.interface, &addresses, plan.mtu).await?;
     let (told, bell) = (Arc::new(Told::default()), Arc::new(Notify::new()));
     let (lost_tx, lost) = watch::channel(false);
     let mut settings = EngineOptions::new(private_key(&secrets.private_key), Listen::OnDemand);

@@ -1,6 +1,7 @@
 //! The gateway's side of WireGuard on the same data planes: for the reference provider and for tests.
 
 mod own;
+mod sockets;
 mod stock;
 
 use crate::error::TunnelError;
@@ -63,7 +64,8 @@ impl WireGuardServer {
     /// As [`Self::start`].
     pub async fn start_on(engine: Engine, options: ServerOptions) -> Result<Self, TunnelError> {
         let device = match engine {
-            Engine::Best => super::own::open(&options.interface)?,
+            // The kernel's is for clients.
+            Engine::Best | Engine::Kernel => super::own::open(&options.interface)?,
             Engine::Gotatun => None,
         };
         let server = Self(match device {

@@ -2,6 +2,7 @@
 
 use super::carrier::{Carrier, Handshakes, Meter};
 use super::liveness::{Liveness, Look, Step};
+use super::outer_interface::OuterInterface;
 use super::probe::Probe;
 use crate::alarm::Alarm;
 use crate::clock::boottime_ms;
@@ -47,6 +48,7 @@ pub(crate) struct WireGuard {
     meter: Arc<dyn Meter>,
     probe: Option<Arc<Probe>>,
     mtu: u16,
+    outer: OuterInterface,
 }
 
 impl WireGuard {
@@ -77,6 +79,10 @@ impl Tunnel for WireGuard {
             stalled,
             verified,
         }
+    }
+
+    fn set_outer_interface(&self, index: Option<u32>) {
+        self.outer.set(index);
     }
 
     fn rebind(&self) -> Pending<'_, Result<(), TunnelError>> {
@@ -113,6 +119,8 @@ pub(super) struct Session {
     pub(super) probe: Option<Arc<Probe>>,
     pub(super) limits: Limits,
     pub(super) mtu: u16,
+    /// What the carrier ties its sockets to, where the system has that.
+    pub(super) outer: OuterInterface,
 }
 
 impl Session {
@@ -122,6 +130,7 @@ impl Session {
         let first = Snapshot { endpoint, handshake_ms: None, stalled: false, verified: false };
         let (snapshot, snapshot_rx) = watch::channel(first);
         let (engine, meter, probe, mtu) = (self.carrier.name(), self.carrier.meter(), self.probe.clone(), self.mtu);
+        let outer = self.outer.clone();
         let until_ms = boottime_ms().saturating_add(self.limits.handshake_timeout_ms);
         let task = SessionTask {
             session: self,
@@ -134,7 +143,7 @@ impl Session {
             socketless: false,
         };
         tokio::spawn(task.run(commands));
-        WireGuard { commands: commands_tx, snapshot: snapshot_rx, engine, meter, probe, mtu }
+        WireGuard { commands: commands_tx, snapshot: snapshot_rx, engine, meter, probe, mtu, outer }
     }
 }
 

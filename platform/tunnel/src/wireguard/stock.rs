@@ -1,8 +1,8 @@
-//! The data plane of the `gotatun` crate: for kernels that refuse what ours needs.
+//! The data plane of the `gotatun` crate: for systems that lack what ours needs.
 
 use super::carrier::{Carrier, Handshakes, Meter};
 use super::client::Client;
-use super::socket::{Gateway, MarkedSockets};
+use super::socket::{ClientSockets, Gateway};
 use super::{peer, private_key, timers};
 use crate::Pending;
 use crate::error::TunnelError;
@@ -31,7 +31,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const REKEY_AFTER: Duration = Duration::from_secs(120);
 
 pub(super) struct Stock {
-    engine: Device<(MarkedSockets, TunWriter, TunReader)>,
+    engine: Device<(ClientSockets, TunWriter, TunReader)>,
     peer: x25519::PublicKey,
     gateway: Gateway,
     link: DeviceHandle,
@@ -41,7 +41,7 @@ pub(super) struct Stock {
 
 /// Creates the device and the socket.
 pub(super) async fn start(client: Client<'_>) -> Result<Stock, TunnelError> {
-    let Client { plan, secrets, options, addresses, endpoint, keepalive_s, probe } = client;
+    let Client { plan, secrets, options, addresses, endpoint, keepalive_s, probe, outer } = client;
     let device = tun::create(&options.interface, &addresses, plan.mtu).await?;
     let (writer, reader, link) =
         tun::pair(device, plan.mtu, probe).map_err(|source| TunnelError::Device { name: options.interface.clone(), source })?;
@@ -49,15 +49,14 @@ pub(super) async fn start(client: Client<'_>) -> Result<Stock, TunnelError> {
     let mut peer = peer.with_endpoint(endpoint).dangerously_with_timer_params(timers(&options.limits));
     peer.keepalive = Some(keepalive_s);
     let gateway = Gateway::new(endpoint);
-    let mut builder = DeviceBuilder::new()
-        .with_udp(MarkedSockets { gateway: gateway.clone() })
+    let sockets = ClientSockets { gateway: gateway.clone(), mark: options.fwmark, outer };
+    let engine = DeviceBuilder::new()
+        .with_udp(sockets)
         .with_ip_pair(writer, reader)
         .with_private_key(private_key(&secrets.private_key))
-        .with_peer(peer);
-    if let Some(mark) = options.fwmark {
-        builder = builder.with_fwmark(mark);
-    }
-    let engine = builder.build().await?;
+        .with_peer(peer)
+        .build()
+        .await?;
     let peer = x25519::PublicKey::from(*plan.peer.as_bytes());
     Ok(Stock { engine, peer, gateway, link, limits: options.limits, handshakes: Handshakes::default() })
 }

@@ -371,6 +371,15 @@ impl WireguardGo {
     }
 }
 
+/// Whether `ip` can make one.
+pub async fn makes_wireguard_interfaces() -> bool {
+    let made = Command::new("ip").args(["link", "add", "probe0", "type", "wireguard"]).output().await.unwrap().status.success();
+    if made {
+        sh("ip link del probe0").await;
+    }
+    made
+}
+
 /// From now on the calling thread, and what it starts, gets this error for an ioctl of this number (seccomp(2)).
 #[expect(unsafe_code, reason = "seccomp has no safe wrapper")]
 pub fn refuse_ioctl(number: libc::Ioctl, errno: i32) {

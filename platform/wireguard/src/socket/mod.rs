@@ -7,7 +7,7 @@ mod send;
 pub(crate) use receive::{Datagram, Receiver};
 pub(crate) use send::{Outgoing, SendQueue};
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -58,12 +58,15 @@ impl Socket {
         buffers(&file);
         allow_fragments(&file, v6);
         let receives = segmentation && setsockopt(&file, sockopt::UdpGroSegment, &true).is_ok();
-        tracing::debug!(v6, receives, "outer socket");
+        // A kernel that does not know the option takes no notice of it in a message (Linux before 4.18), and would send what
+        // stands in it as one datagram.
+        let sends = segmentation && getsockopt(&file, sockopt::UdpGsoSegment).is_ok();
+        tracing::debug!(v6, receives, sends, "outer socket");
         prepare(file.as_fd())?;
         let any: SocketAddr = if v6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() };
         let socket = socket2::Socket::from(file);
         socket.bind(&any.into())?;
-        Ok(Self { file: socket.into(), single: !segmentation, refused: None })
+        Ok(Self { file: socket.into(), single: !sends, refused: None })
     }
 
     fn port(&self) -> Option<u16> {

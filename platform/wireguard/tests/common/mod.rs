@@ -138,13 +138,16 @@ impl Running {
 }
 
 pub struct Setup {
+    /// Asked for.
     pub offload: Offload,
+    /// What the kernel agrees to.
+    pub agreed: Offload,
     pub change: Box<dyn FnOnce(&mut EngineOptions) + Send>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { offload: Offload::TcpUdp, change: Box::new(|_| {}) }
+        Self { offload: Offload::TcpUdp, agreed: Offload::TcpUdp, change: Box::new(|_| {}) }
     }
 }
 
@@ -301,10 +304,10 @@ pub fn start(
         let _ = sender.send(event);
     }));
     (setup.change)(&mut options);
-    let offload = setup.offload;
+    let (offload, agreed) = (setup.offload, setup.agreed);
     let engine = namespace.run(move || {
         let device = Device::open(name, offload).unwrap();
-        assert_eq!(device.offload(), offload, "the kernel has it");
+        assert_eq!(device.offload(), agreed);
         Engine::start(device, options).unwrap()
     });
     engine.set_mtu(1_420).wait().unwrap();
@@ -391,4 +394,54 @@ pub fn ethtool(interface: &str, command: u32, value: u32) -> u32 {
     let result = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCETHTOOL, &raw mut request) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     value.data
+}
+
+/// A condition on an argument of a system call: its number, and what its lower half is or which of its bits are set.
+#[derive(Clone, Copy)]
+pub enum Argument {
+    Is(u32, u32),
+    HasAny(u32, u32),
+}
+
+/// From now on the calling thread, and what it starts, gets this error for a system call whose arguments fit (seccomp(2)).
+#[expect(unsafe_code, reason = "seccomp has no safe wrapper")]
+pub fn refuse(call: libc::c_long, arguments: &[Argument], errno: i32) {
+    let load = |offset| (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let answer = |value| (libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    // Instructions until the one that lets it pass, the last.
+    let left = |done: usize| u8::try_from(arguments.len() * 2 - done + 1).unwrap();
+    let mut program = vec![load(0), (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, left(0), u32::try_from(call).unwrap())];
+    for (number, argument) in (0..).zip(arguments) {
+        let (index, test, value) = match *argument {
+            Argument::Is(index, value) => (index, libc::BPF_JEQ, value),
+            Argument::HasAny(index, bits) => (index, libc::BPF_JSET, bits),
+        };
+        // Low half, in `struct seccomp_data` of a little-endian machine.
+        program.push(load(16 + 8 * index));
+        program.push((libc::BPF_JMP | test | libc::BPF_K, 0, left(number * 2 + 2), value));
+    }
+    program.push(answer(libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap()));
+    program.push(answer(libc::SECCOMP_RET_ALLOW));
+    let code = |code: u32| u16::try_from(code).unwrap();
+    let mut filter: Vec<_> = program.into_iter().map(|(op, jt, jf, k)| libc::sock_filter { code: code(op), jt, jf, k }).collect();
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+    // SAFETY: the program and its filter live through the call, which copies them.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A number of `/proc/self/status` in kB: VmRSS, VmHWM.
+pub fn memory_kb(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Makes `VmHWM` begin again at what is resident now (proc(5)).
+pub fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

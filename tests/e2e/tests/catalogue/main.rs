@@ -6,6 +6,7 @@
 mod api;
 mod boot;
 mod dns;
+mod engine;
 mod files;
 mod flows;
 mod inbound;

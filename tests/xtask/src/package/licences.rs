@@ -25,7 +25,12 @@ struct Library {
 
 /// A list of the libraries, then each text once with the libraries that carry it. With the page's libraries when `page` is set.
 pub fn texts(packages: &[&str], page: bool) -> Result<String> {
-    let mut libraries = libraries(packages)?;
+    texts_for(packages, page, None)
+}
+
+/// The same, of the programs for another target.
+pub fn texts_for(packages: &[&str], page: bool, target: Option<&str>) -> Result<String> {
+    let mut libraries = libraries(packages, target)?;
     if page {
         libraries.extend(page_libraries(&root()?.join("ui"))?);
     }
@@ -45,12 +50,16 @@ pub fn texts(packages: &[&str], page: bool) -> Result<String> {
     Ok(list)
 }
 
-fn libraries(packages: &[&str]) -> Result<BTreeSet<Library>> {
+fn libraries(packages: &[&str], target: Option<&str>) -> Result<BTreeSet<Library>> {
     let places = places()?;
     let mut found = BTreeSet::new();
     for package in packages {
         let mut tree = cargo(&format!("tree --offline --locked --edges normal --prefix none --package {package} --format"))?;
-        let listing = output(tree.arg("{p}|{l}"))?;
+        let tree = tree.arg("{p}|{l}");
+        if let Some(target) = target {
+            tree.args(["--target", target]);
+        }
+        let listing = output(tree)?;
         // Parts of this workspace have a path in parentheses behind the version.
         let others = listing.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.contains("(/"));
         for line in others {
@@ -90,7 +99,7 @@ fn page_libraries(directory: &Path) -> Result<Vec<Library>> {
 }
 
 /// The directories with the sources of libraries.
-fn places() -> Result<Vec<PathBuf>> {
+pub fn places() -> Result<Vec<PathBuf>> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).context("HOME is not set")?;
     let sources = home.join("registry/src");

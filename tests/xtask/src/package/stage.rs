@@ -106,13 +106,18 @@ pub fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// Gives directories their mode and everything the release's time: neither depends on who builds, and when.
 pub fn settle(directory: &Path, release: &Release) -> Result<()> {
-    let time = UNIX_EPOCH + Duration::from_secs(release.epoch);
-    let times = FileTimes::new().set_accessed(time).set_modified(time);
     if directory.is_dir() {
         for path in paths_in(directory)? {
             settle(&path, release)?;
         }
         fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     }
-    File::open(directory)?.set_times(times).with_context(|| format!("set the time of {}", directory.display()))
+    set_time(directory, release.epoch)
+}
+
+/// Gives one file or directory its time, in seconds since 1970.
+pub fn set_time(path: &Path, epoch: u64) -> Result<()> {
+    let time = UNIX_EPOCH + Duration::from_secs(epoch);
+    let times = FileTimes::new().set_accessed(time).set_modified(time);
+    File::open(path)?.set_times(times).with_context(|| format!("set the time of {}", path.display()))
 }

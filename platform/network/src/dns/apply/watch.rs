@@ -1,6 +1,6 @@
 //! Notices at once when `resolv.conf` is written, replaced or removed.
 
-use crate::files::{Pollable, pollable};
+use crate::files::poll::{Pollable, pollable};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::ffi::OsString;

@@ -2,4 +2,7 @@
 
 pub mod nftables;
 pub mod pf;
+pub mod pf_states;
+pub mod pf_wire;
 pub mod wfp;
+pub mod wfp_objects;

@@ -26,6 +26,8 @@ pub const TABLE: &str = "hamn";
 /// The families in which a table of ours exists.
 pub const FAMILIES: [&str; 2] = ["inet", "arp"];
 
+/// The number of TCP (RFC 9293).
+const TCP: i32 = 6;
 const CHAINS: [ChainName; 8] = [
     ChainName::Guard,
     ChainName::MarkIn,
@@ -193,7 +195,7 @@ fn normalised(value: Value) -> Value {
             // nft takes the name from its own table but lists the number on hosts without /etc/protocols.
             let is_protocol =
                 fields.get("left").is_some_and(|left| left.pointer("/meta/key").is_some_and(|key| key == "l4proto"));
-            if is_protocol && fields.get("right").is_some_and(|right| right == libc::IPPROTO_TCP) {
+            if is_protocol && fields.get("right").is_some_and(|right| right == TCP) {
                 fields.insert("right".to_owned(), Value::from("tcp"));
             }
             let mut sorted: Vec<(String, Value)> = fields.into_iter().map(|(key, value)| (key, normalised(value))).collect();

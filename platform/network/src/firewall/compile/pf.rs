@@ -233,10 +233,14 @@ impl fmt::Display for PfRule {
             Some(Protocol::IcmpV6(kind)) => write!(f, " icmp6-type {kind}")?,
             Some(Protocol::Transport(_)) | None => {}
         }
-        if self.action == PfAction::Pass {
-            f.write_str(if self.keep_state { " keep state (if-bound)" } else { " no state" })?;
+        if self.action != PfAction::Pass {
+            return Ok(());
         }
-        Ok(())
+        // Without this pfctl would add "flags S/SA", and a connection that lost its state could never go on.
+        if self.keep_state && matches!(self.protocol, None | Some(Protocol::Transport(Transport::Tcp))) {
+            f.write_str(" flags any")?;
+        }
+        f.write_str(if self.keep_state { " keep state (if-bound)" } else { " no state" })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::firewall::ruleset::{Action, Interface, Match, Purpose, Rule, Ruleset}
 use hamn_core::net::{InterfaceName, Transport};
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Key of the provider object that owns everything of ours (made at random once).
 pub const PROVIDER: u128 = 0x5b0a_41f6_9c0d_4b5e_8f3a_6861_6d6e_0001;
@@ -51,6 +51,20 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::ConnectV4,
+        Self::ConnectV6,
+        Self::AcceptV4,
+        Self::AcceptV6,
+        Self::ArriveV4,
+        Self::ArriveV6,
+        Self::ErrorV4,
+        Self::ErrorV6,
+        Self::ForwardV4,
+        Self::ForwardV6,
+    ];
+
     /// True for the layers of IPv4.
     #[must_use]
     pub const fn is_ipv4(self) -> bool {
@@ -152,6 +166,40 @@ pub struct Filter {
     pub lifetime: Lifetime,
     /// Why it exists; the filter's display name.
     pub purpose: Purpose,
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layer, sublayer, verdict, conditions, lifetime, purpose, .. } = self;
+        let does = match verdict {
+            Verdict::Permit => "permit",
+            Verdict::Block => "block",
+        };
+        write!(f, "{lifetime:?} {layer:?} {sublayer:?}: {does}")?;
+        for condition in conditions {
+            write!(f, " {condition}")?;
+        }
+        write!(f, " # {}", purpose.words())
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LocalInterface(name, true) => write!(f, "interface {name}"),
+            Self::LocalInterface(name, false) => write!(f, "interface not {name}"),
+            Self::Loopback(true) => f.write_str("loopback"),
+            Self::Loopback(false) => f.write_str("not loopback"),
+            Self::LocalAddress(net) => write!(f, "local {net}"),
+            Self::RemoteAddress(net) => write!(f, "remote {net}"),
+            Self::Protocol(number) => write!(f, "protocol {number}"),
+            Self::LocalPort(port) => write!(f, "local port {port}"),
+            Self::RemotePort(port) => write!(f, "remote port {port}"),
+            Self::IcmpType(kind) => write!(f, "ICMP type {kind}"),
+            Self::OwnProcess => f.write_str("our program and service"),
+            Self::ErrorAbout(net, protocol, port) => write!(f, "about protocol {protocol} to {net} port {port}"),
+        }
+    }
 }
 
 /// The filters that make a ruleset true while the system runs, and those that hold while it boots.

@@ -2,7 +2,7 @@
 
 use super::{PeerStats, ServerOptions};
 use crate::error::TunnelError;
-use crate::tun;
+use crate::tun::platform;
 use crate::wireguard::own::{gone, stop};
 use crate::wireguard::private_key;
 use hamn_core::key::{PublicKey, SecretKey};
@@ -20,7 +20,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) async fn start(device: Device, options: ServerOptions) -> Result<Self, TunnelError> {
         let ServerOptions { interface, addresses, mtu, listen_port, private_key: key } = options;
-        tun::configure(&interface, &addresses, mtu).await?;
+        platform::configure(&interface, &addresses, mtu).await?;
         let (lost_tx, lost) = watch::channel(false);
         let mut settings = EngineOptions::new(private_key(&key), Listen::Port(listen_port));
         settings.mtu = mtu;

@@ -1,9 +1,9 @@
 //! A gateway on gotatun's data plane.
 
+use super::sockets::ServerSockets;
 use super::{PeerStats, ServerOptions};
 use crate::error::TunnelError;
 use crate::tun::{self, DeviceHandle, TunReader, TunWriter};
-use crate::wireguard::socket::ServerSockets;
 use crate::wireguard::{peer, private_key};
 use gotatun::device::{Device, DeviceBuilder, Peer};
 use gotatun::x25519;

@@ -191,6 +191,28 @@ fn a_measured_round_trip_is_in_the_listing_and_survives_a_restart() {
     });
 }
 
+// One writer at a time, and each writes what is newest: whoever comes last leaves everything behind.
+#[test]
+fn what_is_learnt_at_once_of_many_servers_is_all_kept() {
+    with_service(Setup::default(), async |stand: &Stand| {
+        stand.call(USER, login()).await.unwrap();
+        let provider = stand.provider.clone().unwrap();
+        let kept = || stand.store.read_state::<hamn_core::server::Quality>("quality.json");
+        // Without an order about one burst in three ends with an older record.
+        for burst in 0..20 {
+            for number in 0..64 {
+                provider.learn(&format!("vpn{number:02}"), &TunnelEvent::Verified, Some(64 * burst + number));
+            }
+            let started = std::time::Instant::now();
+            while kept() != Some(provider.quality_and_failed().0) {
+                assert!(started.elapsed() < Duration::from_secs(10), "an older record landed over a newer one");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        assert!(kept().unwrap().get("vpn63").unwrap().round_trip_ms.is_some());
+    });
+}
+
 #[tokio::test]
 async fn only_an_address_of_the_provider_is_told_and_only_over_a_family_that_it_has() {
     let scripted = Scripted::start().await;

@@ -20,6 +20,8 @@ pub(crate) struct Look {
     pub(crate) sent: u64,
     /// Whatever proves that the gateway carries our traffic, counted.
     pub(crate) heard: u64,
+    /// Answers to our own questions, also counted in `heard`.
+    pub(crate) answers: u64,
 }
 
 /// What to do after a look.
@@ -50,6 +52,10 @@ pub(crate) struct Liveness {
     switched_ms: u64,
     /// When the first packet was sent after the last that was heard.
     unanswered_ms: Option<u64>,
+    /// When the first question was put after the last answer. Where only our direction is broken, others' retransmissions
+    /// still come out of the tunnel: they end a silence, and answer no question. A gateway that has never answered is not
+    /// held to it.
+    question_ms: Option<u64>,
     stalled: bool,
 }
 
@@ -64,6 +70,7 @@ impl Liveness {
             asked_ms: now_ms,
             switched_ms: now_ms,
             unanswered_ms: None,
+            question_ms: None,
             stalled: false,
         }
     }
@@ -76,6 +83,7 @@ impl Liveness {
     pub(crate) fn start_over(&mut self, now_ms: u64) {
         self.due_ms = now_ms;
         self.unanswered_ms = self.unanswered_ms.map(|_| now_ms);
+        self.question_ms = self.question_ms.map(|_| now_ms);
         self.heard_ms = now_ms;
     }
 
@@ -86,17 +94,21 @@ impl Liveness {
         }
         let mut step = Step { rebind: slept, again_ms: LOOK_MS, ..Step::default() };
         let active = look.heard != self.last.heard || look.sent != self.last.sent;
+        if look.answers != self.last.answers {
+            self.question_ms = None;
+        }
         if look.heard != self.last.heard {
             self.heard_ms = look.now_ms;
             self.unanswered_ms = None;
-            if std::mem::take(&mut self.stalled) {
-                step.event = Some(TunnelEvent::Recovered);
-            }
         } else if look.sent != self.last.sent {
             self.unanswered_ms.get_or_insert(look.now_ms);
         }
         self.last = look;
-        match self.unanswered_ms {
+        let waiting_since = self.unanswered_ms.into_iter().chain(self.question_ms).min();
+        if waiting_since.is_none() && std::mem::take(&mut self.stalled) {
+            step.event = Some(TunnelEvent::Recovered);
+        }
+        match waiting_since {
             Some(since) => self.silent(look.now_ms, look.now_ms.saturating_sub(since), &mut step),
             None if look.now_ms.saturating_sub(self.heard_ms) >= self.limits.idle_probe_ms => {
                 // The question is a packet that wants an answer like any other.
@@ -136,6 +148,9 @@ impl Liveness {
 
     fn ask(&mut self, now_ms: u64, step: &mut Step) {
         self.asked_ms = now_ms;
+        if self.last.answers > 0 {
+            self.question_ms.get_or_insert(now_ms);
+        }
         step.ask = true;
     }
 }
@@ -149,7 +164,7 @@ mod tests {
         let mut seen = vec![];
         let mut now_ms = from_ms;
         while now_ms <= to_ms {
-            let step = liveness.look(Look { now_ms, sent, heard });
+            let step = liveness.look(Look { now_ms, sent, heard, answers: 0 });
             assert!(!step.rebind);
             let failed = matches!(step.event, Some(TunnelEvent::Failed(_)));
             seen.extend(step.event.map(|event| (now_ms, event)));
@@ -162,7 +177,7 @@ mod tests {
     }
 
     fn fresh() -> Liveness {
-        Liveness::new(Limits::default(), Look { now_ms: 0, sent: 0, heard: 0 })
+        Liveness::new(Limits::default(), Look { now_ms: 0, sent: 0, heard: 0, answers: 0 })
     }
 
     #[test]
@@ -184,7 +199,7 @@ mod tests {
         let mut liveness = fresh();
         let (mut heard, mut asked) = (0, 0);
         for now_ms in (250..600_000).step_by(250) {
-            let step = liveness.look(Look { now_ms, sent: 0, heard });
+            let step = liveness.look(Look { now_ms, sent: 0, heard, answers: 0 });
             assert_eq!(step.event, None);
             if step.ask {
                 asked += 1;
@@ -200,11 +215,48 @@ mod tests {
         let (mut sent, mut heard) = (0, 0);
         for now_ms in (250..60_000).step_by(250) {
             sent += 10;
-            let step = liveness.look(Look { now_ms, sent, heard });
+            let step = liveness.look(Look { now_ms, sent, heard, answers: 0 });
             assert_eq!(step.event, None, "{now_ms}");
             heard += u64::from(step.ask);
         }
         assert!(heard > 20);
+    }
+
+    /// Looks every 250 ms at a tunnel that sends all the time; every 1.5 s something is heard that answers nothing.
+    fn deaf(liveness: &mut Liveness, answers: u64, to_ms: u64) -> Vec<(u64, TunnelEvent)> {
+        let mut seen = vec![];
+        for now_ms in (250..=to_ms).step_by(250) {
+            let (sent, heard) = (now_ms, answers + now_ms / 1_500);
+            let step = liveness.look(Look { now_ms, sent, heard, answers });
+            seen.extend(step.event.map(|event| (now_ms, event)));
+        }
+        seen
+    }
+
+    #[test]
+    fn a_gateway_that_speaks_and_does_not_hear_is_noticed() {
+        let mut liveness = Liveness::new(Limits::default(), Look { now_ms: 0, sent: 0, heard: 1, answers: 1 });
+        assert_eq!(
+            deaf(&mut liveness, 1, 11_250),
+            [(3_750, TunnelEvent::Stalled), (11_250, TunnelEvent::Failed(BlockReason::GatewaySilent))]
+        );
+    }
+
+    #[test]
+    fn what_answers_no_question_does_not_recover_and_an_answer_does() {
+        let mut liveness = Liveness::new(Limits::default(), Look { now_ms: 0, sent: 0, heard: 1, answers: 1 });
+        assert_eq!(deaf(&mut liveness, 1, 5_000), [(3_750, TunnelEvent::Stalled)]);
+        let heard = Look { now_ms: 5_250, sent: 5_000, heard: 90, answers: 1 };
+        assert_eq!(liveness.look(heard).event, None);
+        assert!(liveness.stalled());
+        let answered = Look { now_ms: 5_500, heard: 91, answers: 2, ..heard };
+        assert_eq!(liveness.look(answered).event, Some(TunnelEvent::Recovered));
+        assert!(!liveness.stalled());
+    }
+
+    #[test]
+    fn who_never_answered_a_question_is_not_held_to_it() {
+        assert_eq!(deaf(&mut fresh(), 0, 60_000), []);
     }
 
     #[test]
@@ -212,7 +264,7 @@ mod tests {
         let mut liveness = fresh();
         wait(&mut liveness, 1, 0, 250, 5_000);
         assert!(liveness.stalled());
-        let step = liveness.look(Look { now_ms: 5_250, sent: 1, heard: 1 });
+        let step = liveness.look(Look { now_ms: 5_250, sent: 1, heard: 1, answers: 0 });
         assert_eq!(step.event, Some(TunnelEvent::Recovered));
         assert!(!liveness.stalled());
     }
@@ -221,7 +273,7 @@ mod tests {
     fn sleep_is_no_silence_and_asks_for_a_new_socket() {
         let mut liveness = fresh();
         wait(&mut liveness, 1, 0, 250, 1_000);
-        let step = liveness.look(Look { now_ms: 3_600_000, sent: 1, heard: 0 });
+        let step = liveness.look(Look { now_ms: 3_600_000, sent: 1, heard: 0, answers: 0 });
         assert!(step.rebind);
         assert_eq!(step.event, None);
         let seen = wait(&mut liveness, 1, 0, 3_600_250, 3_603_000);
@@ -233,7 +285,7 @@ mod tests {
         let mut liveness = fresh();
         let (mut now_ms, mut looks) = (250, 0);
         loop {
-            let step = liveness.look(Look { now_ms, sent: 0, heard: 0 });
+            let step = liveness.look(Look { now_ms, sent: 0, heard: 0, answers: 0 });
             assert!(!step.rebind);
             if step.ask {
                 break;
@@ -246,10 +298,10 @@ mod tests {
         assert!(looks < 6, "{looks}");
         // A packet that wakes the watch between two looks is no sleep either; ten seconds behind the time are.
         let mut liveness = fresh();
-        let again_ms = liveness.look(Look { now_ms: 0, sent: 0, heard: 0 }).again_ms;
+        let again_ms = liveness.look(Look { now_ms: 0, sent: 0, heard: 0, answers: 0 }).again_ms;
         assert_eq!(again_ms, 5_000);
-        assert!(!liveness.look(Look { now_ms: 4_900, sent: 1, heard: 1 }).rebind);
-        assert!(liveness.look(Look { now_ms: 15_000, sent: 1, heard: 1 }).rebind);
+        assert!(!liveness.look(Look { now_ms: 4_900, sent: 1, heard: 1, answers: 0 }).rebind);
+        assert!(liveness.look(Look { now_ms: 15_000, sent: 1, heard: 1, answers: 0 }).rebind);
     }
 
     #[test]
@@ -257,7 +309,7 @@ mod tests {
         let mut liveness = fresh();
         let mut switches = vec![];
         for now_ms in (250..10_000).step_by(250) {
-            if liveness.look(Look { now_ms, sent: 1, heard: 0 }).switch_endpoint {
+            if liveness.look(Look { now_ms, sent: 1, heard: 0, answers: 0 }).switch_endpoint {
                 switches.push(now_ms);
             }
         }
@@ -266,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_engine_alone_never_speaks() {
-        let mut liveness = Liveness::new(Limits::engine_only(), Look { now_ms: 0, sent: 0, heard: 0 });
+        let mut liveness = Liveness::new(Limits::engine_only(), Look { now_ms: 0, sent: 0, heard: 0, answers: 0 });
         assert_eq!(wait(&mut liveness, 1, 0, 250, 600_000), []);
     }
 }

@@ -9,7 +9,7 @@ use hamn_core::plan::TunnelPlan;
 use ipnet::IpNet;
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -71,6 +71,7 @@ pub(crate) struct Probe {
     port: u16,
     sequence: AtomicU16,
     timing: Mutex<Timing>,
+    answers: AtomicU64,
     /// Told of each answer.
     pub(crate) answered: Notify,
 }
@@ -98,8 +99,14 @@ impl Probe {
             port: rand::random_range(SOURCE_PORTS),
             sequence: AtomicU16::new(0),
             timing: Mutex::default(),
+            answers: AtomicU64::new(0),
             answered: Notify::new(),
         })
+    }
+
+    /// How many answers have come.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// One packet for each question.
@@ -131,6 +138,7 @@ impl Probe {
             if let Some(sequence) = (protocol != UDP).then(|| read_u16(payload, 6)).flatten() {
                 self.timing.lock().unwrap_or_else(PoisonError::into_inner).answered(sequence, Instant::now());
             }
+            self.answers.fetch_add(1, Ordering::Relaxed);
             self.answered.notify_one();
         }
         answers

@@ -326,7 +326,8 @@ impl SessionTask {
     fn counted(&self, now_ms: u64) -> Look {
         let totals = self.meter.totals();
         let by_handshakes = if self.session.probe.is_none() { self.handshakes.count } else { 0 };
-        Look { now_ms, sent: totals.sent, heard: totals.heard.saturating_add(by_handshakes) }
+        let answers = self.session.probe.as_ref().map_or(0, |probe| probe.answers());
+        Look { now_ms, sent: totals.sent, heard: totals.heard.saturating_add(by_handshakes), answers }
     }
 
     async fn ask(&mut self) {

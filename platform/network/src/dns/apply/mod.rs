@@ -157,10 +157,7 @@ impl Dns {
     /// See [`DnsError`].
     pub fn guard_file(&self) -> Result<Option<String>, DnsError> {
         let Some((Backend::StaticFile, plan)) = &self.applied else { return Ok(None) };
-        if static_file::is_unsettled(&self.resolv_conf)? {
-            return Ok(None);
-        }
-        let changed = static_file::set(&self.resolv_conf, &self.journal, plan)?;
+        let changed = static_file::set_when_settled(&self.resolv_conf, &self.journal, plan)?;
         Ok(changed.then(|| format!("{} rewritten", self.resolv_conf.display())))
     }
 

@@ -68,8 +68,25 @@ fn cut_short(state: &FileState) -> bool {
 /// # Errors
 /// Nothing is changed unless the note is on disk.
 pub fn set(path: &Path, journal: &Journal, plan: &DnsPlan) -> Result<bool, DnsError> {
-    let ours = render(plan);
+    set_over(read(path)?, path, journal, plan)
+}
+
+/// As `set`, but leaves what somebody may be in the middle of writing in place: an event follows when it is closed. One look
+/// decides both: between two, a writer could empty the file.
+///
+/// # Errors
+/// As for `set`.
+pub fn set_when_settled(path: &Path, journal: &Journal, plan: &DnsPlan) -> Result<bool, DnsError> {
     let state = read(path)?;
+    // A link means that perhaps the host changed hands.
+    if matches!(state, FileState::Symlink { .. }) || cut_short(&state) {
+        return Ok(false);
+    }
+    set_over(state, path, journal, plan)
+}
+
+fn set_over(state: FileState, path: &Path, journal: &Journal, plan: &DnsPlan) -> Result<bool, DnsError> {
+    let ours = render(plan);
     if holds(&state, ours.as_bytes()) {
         return Ok(false);
     }
@@ -83,16 +100,6 @@ pub fn set(path: &Path, journal: &Journal, plan: &DnsPlan) -> Result<bool, DnsEr
         journal.save(Undo::StaticFile { before: newer })?;
     }
     if holds(&read(path)?, ours.as_bytes()) { Ok(true) } else { Err(DnsError::ReadsBackDifferently(path.display().to_string())) }
-}
-
-/// True while somebody may be in the middle of writing the file in place: an event follows when it is closed.
-///
-/// # Errors
-/// It cannot be read.
-pub fn is_unsettled(path: &Path) -> Result<bool, DnsError> {
-    let state = read(path)?;
-    // A link means that perhaps the host changed hands.
-    Ok(matches!(state, FileState::Symlink { .. }) || cut_short(&state))
 }
 
 /// Puts back what was noted. A file that somebody else wrote since is newer and stays.
@@ -241,6 +248,24 @@ mod tests {
         restore(&path, &before).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"nameserver 192.0.2.2\n");
         assert!(restore(&path, &FileState::Absent).unwrap().contains("left alone"), "what others wrote stays");
+    }
+
+    #[test]
+    fn what_somebody_may_be_writing_is_left_alone_until_it_is_whole() {
+        let (etc, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, journal) = (etc.path().join("resolv.conf"), Journal::new(state.path()));
+        std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        set(&path, &journal, &plan(1)).unwrap();
+        for begun in ["", &MARKER[..3]] {
+            std::fs::write(&path, begun).unwrap();
+            assert!(!set_when_settled(&path, &journal, &plan(1)).unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), begun);
+        }
+        std::fs::write(&path, "nameserver 192.0.2.2\n").unwrap();
+        assert!(set_when_settled(&path, &journal, &plan(1)).unwrap());
+        assert!(is_set(&path, &plan(1)).unwrap());
+        let Some(Undo::StaticFile { before }) = journal.load().unwrap() else { panic!("a note") };
+        assert!(matches!(before, FileState::Regular { content, .. } if content == b"nameserver 192.0.2.2\n"));
     }
 
     #[test]

@@ -67,9 +67,17 @@ export function date(text: string): string {
   return Number.isNaN(at) ? text : new Intl.DateTimeFormat(language(), { dateStyle: 'medium' }).format(at);
 }
 
-/** A whole number. */
+const wholeNumbers = new Map<string, Intl.NumberFormat>();
+
+/** A whole number. Lists are full of them, and the format is slow to make. */
 export function count(value: number): string {
-  return new Intl.NumberFormat(language()).format(value);
+  const locale = language();
+  let format = wholeNumbers.get(locale);
+  if (!format) {
+    format = new Intl.NumberFormat(locale);
+    wholeNumbers.set(locale, format);
+  }
+  return format.format(value);
 }
 
 /** A time of day with seconds. */

@@ -187,6 +187,41 @@ describe('places', () => {
     expect(featuresOf(places())).toEqual([]);
   });
 
+  it('passes over no place that has the words', () => {
+    // What a search means, without the short cut of the words below.
+    const slowly = (node: PlaceNode, wanted: readonly string[]): string[] => {
+      const left = wanted.filter((word) => !found(node.hay, word));
+      return node.kind === 'server' && left.length === 0
+        ? [node.key]
+        : node.children.flatMap((child) => slowly(child, left));
+    };
+    const leaves = (node: PlaceNode): string[] =>
+      node.kind === 'server' ? [node.key] : node.children.flatMap((child) => leaves(child));
+    const lists = [places(), sorted(placesOf(largeListing(), words), 'load', 'en')];
+    for (const query of [
+      's',
+      'se',
+      'se3',
+      'se3-04',
+      'e',
+      '049',
+      'city 3',
+      'sverige city',
+      'malmo',
+      'vpn01',
+      'se xyzzy',
+      ''
+    ]) {
+      for (const list of lists) {
+        const asked = queryWords(query);
+        const shown = new Set(search(list, asked, noFilters).nodes.flatMap(leaves));
+        const missed = list.flatMap((node) => slowly(node, asked)).filter((key) => !shown.has(key));
+        expect(missed, query).toEqual([]);
+      }
+    }
+    expect(search(places(), ['xyzzy'], noFilters).nodes).toEqual([]);
+  });
+
   it('searches ten thousand servers quickly', () => {
     const many = sorted(placesOf(largeListing(), words), 'name', 'en');
     const times = ['s', 'se', 'city', '049', 'se city 1 04'].map((query) => {
@@ -401,6 +436,42 @@ describe('the view', () => {
         await fireEvent.scroll(tree);
         expect(rows().length).toBeLessThanOrEqual(40);
       }
+    } finally {
+      Object.defineProperty(Element.prototype, 'clientHeight', height);
+      Reflect.deleteProperty(window, 'ResizeObserver');
+    }
+  });
+
+  it('shows all rows that a search brings at once, however few there were before', async () => {
+    const told: (() => void)[] = [];
+    class Observer {
+      constructor(readonly call: () => void) {}
+      observe(): void {
+        told.push(this.call);
+      }
+      disconnect(): void {}
+    }
+    const height = Object.getOwnPropertyDescriptor(Element.prototype, 'clientHeight')!;
+    Object.defineProperty(Element.prototype, 'clientHeight', {
+      configurable: true,
+      get(this: Element) {
+        return this.getAttribute('role') === 'tree' ? 2 * 44 : 20 * 44;
+      }
+    });
+    Object.assign(window, { ResizeObserver: Observer });
+    try {
+      show(largeListing());
+      for (const tell of told.splice(0)) tell();
+      await searchFor('se3-');
+      expect(rows()).toHaveLength(2);
+      await searchFor('se3-0');
+      // Twenty fit, and one more when two are cut. Nobody measured again.
+      expect(rows()).toHaveLength(21);
+      expect(told).toHaveLength(0);
+      // A key that asks for nothing else leaves every element as it is.
+      const before = rows();
+      await searchFor('se3-0-');
+      expect(rows()).toEqual(before);
     } finally {
       Object.defineProperty(Element.prototype, 'clientHeight', height);
       Reflect.deleteProperty(window, 'ResizeObserver');

@@ -7,6 +7,7 @@ import { bitrate, bytes, count, country, duration } from '../../src/text/format'
 import { speakLanguage } from '../../src/text/language.svelte';
 import { destinationKey, destinationWords, placeWords } from '../../src/text/places';
 import { listing } from '../../src/state/listing.svelte';
+import { serversWord } from '../../src/views/servers/words';
 import { malmo } from '../fixtures/links';
 import { listing as places } from '../fixtures/listing';
 
@@ -125,6 +126,12 @@ describe('numbers', () => {
   it('follow the language of the window', () => {
     speakLanguage('sv');
     expect([country('se'), count(1234)]).toEqual(['Sverige', '1\u00a0234']);
+    expect([serversWord(1), serversWord(1234)]).toEqual(['1 server', '1\u00a0234 servrar']);
+    speakLanguage('en');
+    expect([count(1234), serversWord(1), serversWord(1234)]).toEqual(['1,234', '1 server', '1,234 servers']);
+    // More numbers than are kept.
+    for (let servers = 0; servers < 2500; servers += 1) serversWord(servers);
+    expect(serversWord(2)).toBe('2 servers');
     expect(speakLanguage('no')).toBe('nb');
     expect(speakLanguage('xx')).toBe('en');
     expect(country('zz9', 'Nowhere')).toBe('Nowhere');

@@ -19,6 +19,7 @@ class Browsing {
   /** What the user opened or closed against what the search would do; forgotten with the next search. */
   againstSearch = $state.raw<ReadonlyMap<string, boolean>>(new Map());
 
+  readonly searching = $derived(this.query.trim() !== '');
   readonly filters = $derived({ onlineOnly: this.onlineOnly, features: this.features });
   readonly filterCount = $derived((this.onlineOnly ? 1 : 0) + this.features.length);
 
@@ -26,7 +27,7 @@ class Browsing {
 
   look(query: string): void {
     this.query = query;
-    this.againstSearch = new Map();
+    if (this.againstSearch.size > 0) this.againstSearch = new Map();
   }
 
   toggleFeature(feature: string): void {
@@ -40,12 +41,12 @@ class Browsing {
   }
 
   isOpen(key: string, openedBySearch: ReadonlySet<string>): boolean {
-    if (this.query.trim() === '') return this.opened.has(key);
+    if (!this.searching) return this.opened.has(key);
     return this.againstSearch.get(key) ?? openedBySearch.has(key);
   }
 
   setOpen(keys: readonly string[], open: boolean): void {
-    if (this.query.trim() === '') {
+    if (!this.searching) {
       const opened = new Set(this.opened);
       for (const key of keys) {
         if (open) opened.add(key);

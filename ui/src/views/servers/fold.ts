@@ -132,7 +132,12 @@ export function queryWords(query: string): string[] {
   return fold(query.slice(0, 100)).split(' ').filter(Boolean).slice(0, 8);
 }
 
-/** Short words only count at the beginning of a word: "se" is Sweden, not Marseille. */
+/** What to look for in a haystack. Short words only count at the beginning of a word: "se" is Sweden, not Marseille. */
+export function needleOf(word: string): string {
+  return word.length < 3 ? ` ${word}` : word;
+}
+
+/** Whether a folded word is in a haystack. */
 export function found(hay: string, word: string): boolean {
-  return hay.includes(word.length < 3 ? ` ${word}` : word);
+  return hay.includes(needleOf(word));
 }

@@ -1,6 +1,6 @@
 // The server list as a tree that is ready to be searched, sorted and shown. Pure; built once per list and language.
 import type { CityEntry, CountryEntry, Destination, ExitEntry, ServerEntry, ServerListing } from '../../bridge/types';
-import { countryNames, found, haystack } from './fold';
+import { countryNames, haystack, needleOf } from './fold';
 
 export type NodeKind = 'best' | 'country' | 'city' | 'server' | 'exit' | 'profile' | 'gone';
 
@@ -18,6 +18,8 @@ export interface PlaceNode {
   country: string;
   /** Folded words of this node alone. */
   hay: string;
+  /** Folded words of all nodes below: one look tells that nothing there can be meant. Of the whole tree, also in what a search leaves. */
+  below: string;
   children: PlaceNode[];
   /** Per cent; for a country or city, the mean of its servers that can be used. */
   load: number | null;
@@ -66,6 +68,7 @@ function exitNode(server: ServerEntry, exit: ExitEntry, parent: PlaceNode, words
     within: `${parent.name}, ${parent.within}`,
     country: exit.country,
     hay: haystack([exit.id, ...countryNames(exit.country, words.locale)]),
+    below: '',
     children: [],
     servers: 0,
     server
@@ -81,6 +84,7 @@ function serverNode(server: ServerEntry, within: string, country: string, words:
     within,
     country,
     hay: haystack(server.name === server.id ? [server.id] : [server.id, server.name]),
+    below: '',
     children: [],
     load: server.load_pct ?? null,
     latency: server.latency_ms ?? null,
@@ -91,8 +95,16 @@ function serverNode(server: ServerEntry, within: string, country: string, words:
     server
   };
   // One exit is no choice.
-  if (server.exits.length > 1) node.children = server.exits.map((exit) => exitNode(server, exit, node, words));
+  if (server.exits.length > 1) {
+    node.children = server.exits.map((exit) => exitNode(server, exit, node, words));
+    node.below = hayOf(node.children);
+  }
   return node;
+}
+
+/** The words of these nodes and of all below them. */
+function hayOf(nodes: readonly PlaceNode[]): string {
+  return nodes.map((node) => node.hay + node.below).join('');
 }
 
 function summary(
@@ -134,6 +146,7 @@ function cityNode(city: CityEntry, country: CountryEntry, countryName: string, w
     within: countryName,
     country: country.country,
     hay: haystack([city.name, city.slug, city.id]),
+    below: hayOf(children),
     children,
     ...summary(children),
     server: null
@@ -151,6 +164,7 @@ function countryNode(country: CountryEntry, words: Words): PlaceNode {
     within: '',
     country: country.country,
     hay: haystack([country.name, ...countryNames(country.country, words.locale)]),
+    below: hayOf(children),
     children,
     ...summary(children),
     server: null
@@ -172,6 +186,7 @@ export function loneNode(kind: 'best' | 'profile' | 'gone', destination: Destina
     within: '',
     country: '',
     hay: haystack([name]),
+    below: '',
     children: [],
     load: null,
     latency: null,
@@ -236,32 +251,46 @@ function passes(node: PlaceNode, filters: Filters): boolean {
   return filters.features.every((feature) => node.features.includes(feature));
 }
 
+const none: readonly string[] = [];
+
+/** Which of them the haystack lacks. Makes no list for one word: it is asked for each of ten thousand servers at each letter. */
+function notIn(hay: string, needles: readonly string[]): readonly string[] {
+  const [only] = needles;
+  if (needles.length === 1 && only !== undefined) return hay.includes(only) ? none : needles;
+  return needles.length === 0 ? none : needles.filter((needle) => !hay.includes(needle));
+}
+
 /** The nodes that have all words (in themselves or above) and pass the filters. Nodes that match whole stay closed. */
 export function search(nodes: readonly PlaceNode[], words: readonly string[], filters: Filters): Found {
   const open = new Set<string>();
   const filtering = filters.onlineOnly || filters.features.length > 0;
 
   const visit = (node: PlaceNode, missing: readonly string[]): PlaceNode | null => {
-    const left = missing.length === 0 ? missing : missing.filter((word) => !found(node.hay, word));
+    const left = notIn(node.hay, missing);
+    // Most of a tree is passed over here: a word that is neither in it nor below it.
+    if (left.length > 0 && left.some((needle) => !node.below.includes(needle))) return null;
     if (node.kind === 'country' || node.kind === 'city') {
       // Nothing below can change the answer, so the subtree stays as it is.
       if (left.length === 0 && !filtering) return node;
       const children = node.children.map((child) => visit(child, left)).filter((child) => child !== null);
       if (children.length === 0) return null;
       if (left.length > 0) open.add(node.key);
+      if (children.length === node.children.length && children.every((child, n) => child === node.children[n]))
+        return node;
       // The summary is of what is left: a filtered count that counts hidden servers would be wrong.
       return { ...node, children, ...summary(children) };
     }
     if (!passes(node, filters)) return null;
     if (left.length === 0) return node;
     // An exit matches together with its server, which then opens to show it.
-    const exits = node.children.filter((exit) => left.every((word) => found(exit.hay, word)));
+    const exits = node.children.filter((exit) => left.every((needle) => exit.hay.includes(needle)));
     if (exits.length === 0) return null;
     open.add(node.key);
     return { ...node, children: exits };
   };
 
-  const result = nodes.map((node) => visit(node, words)).filter((node) => node !== null);
+  const needles = words.map(needleOf);
+  const result = nodes.map((node) => visit(node, needles)).filter((node) => node !== null);
   const countries = result.filter((node) => node.kind === 'country');
   const [only] = countries;
   if (words.length > 0 && countries.length === 1 && only) open.add(only.key);

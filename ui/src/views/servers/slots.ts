@@ -15,3 +15,23 @@ export class Slots {
     return rows.map((row) => next.get(row) ?? 0);
   }
 }
+
+/** A list that is looked at through a window. */
+export interface Sight {
+  /** How many rows there are. */
+  rows: number;
+  /** How many rows are above the window; with a fraction. */
+  scrolled: number;
+  /** How many rows the window can show at once. */
+  fits: number;
+  /** How many rows beyond each edge are there already while somebody scrolls. */
+  overscan: number;
+}
+
+/** The first row that must exist, and the one after the last. */
+export function inSightOf({ rows, scrolled, fits, overscan }: Sight): { first: number; end: number } {
+  const top = Math.max(0, Math.min(rows - fits, Math.floor(scrolled)));
+  // Nobody scrolls at the top, where each search begins: rows that nobody sees are not made for every letter.
+  const beyond = top === 0 ? 0 : overscan;
+  return { first: Math.max(0, top - overscan), end: Math.max(0, Math.min(rows, top + fits + beyond)) };
+}

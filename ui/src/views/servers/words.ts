@@ -1,7 +1,23 @@
 // The words of the Servers view for what the provider says in codes.
 import { lookup } from '../../text/codes';
+import { count } from '../../text/format';
+import { language } from '../../text/language.svelte';
 import { m } from '../../text/messages';
 import type { PlaceNode } from './places';
+
+const counts = new Map<string, string>();
+
+/** "12 servers". Kept, because each row of a list asks for one and the rules of a language's plurals are slow to make. */
+export function serversWord(servers: number): string {
+  const key = `${language()} ${servers}`;
+  let words = counts.get(key);
+  if (words === undefined) {
+    if (counts.size >= 1000) counts.clear();
+    words = m.servers_servers({ count: servers, shown: count(servers) });
+    counts.set(key, words);
+  }
+  return words;
+}
 
 /** A feature in words; the provider's own word when this version does not know it. */
 export function featureWord(feature: string): string {

@@ -8,6 +8,8 @@ pub mod dns;
 mod files;
 pub mod finding;
 pub mod firewall;
+#[cfg(test)]
+mod fixtures;
 mod keeper;
 pub mod monitor;
 #[cfg(target_os = "linux")]

@@ -119,6 +119,7 @@ pub fn describe(changes: &Changes, plan: &DnsPlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::dns_plan;
 
     const WIFI: &str = "State:/Network/Service/AAAA/DNS";
     const WIFI_SETUP: &str = "Setup:/Network/Service/AAAA/DNS";
@@ -132,13 +133,6 @@ mod tests {
         entries.iter().map(|(key, held)| ((*key).to_owned(), held.clone())).collect()
     }
 
-    fn plan() -> DnsPlan {
-        DnsPlan {
-            interface: "utun6861".to_owned().try_into().unwrap(),
-            resolvers: vec!["10.64.0.1".parse().unwrap(), "fd64::1".parse().unwrap()],
-        }
-    }
-
     fn applied(store: &mut BTreeMap<String, Held>, changes: &Changes) {
         store.extend(changes.set.iter().map(|key| (key.clone(), Held::Ours)));
     }
@@ -148,7 +142,7 @@ mod tests {
         let mut store = store(&[(WIFI, other("lease")), (WIFI_SETUP, other("manual")), (OTHER, other("vpn"))]);
         let original = store.clone();
         let changes = Changes::toward_ours(&store, Some("AAAA"), &Before::default());
-        insta::assert_snapshot!(describe(&changes, &plan()));
+        insta::assert_snapshot!(describe(&changes, &dns_plan(&["10.64.0.1", "fd64::1"])));
         assert!(changes.changed_by_others.is_empty());
         applied(&mut store, &changes);
         assert!(Changes::toward_ours(&store, Some("AAAA"), &changes.before).is_empty());

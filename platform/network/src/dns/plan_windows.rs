@@ -132,11 +132,10 @@ impl Note {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hamn_core::net::InterfaceName;
+    use crate::fixtures::dns_plan;
 
     fn plan() -> DnsPlan {
-        let resolvers = ["10.64.0.1", "fd64::1", "192.168.1.53"].map(|text| text.parse().unwrap()).to_vec();
-        DnsPlan { interface: InterfaceName::tunnel(), resolvers }
+        dns_plan(&["10.64.0.1", "fd64::1", "192.168.1.53"])
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Keeps DNS as it was applied.
 
-use super::{Ended, Outbox, microseconds};
+use super::{Ended, Outbox, microseconds, until};
 use crate::dns::apply::{Dns, DnsError, Link, Links, ResolvConfWatch};
 use crate::dns::plan::{Backend, DnsWish};
 use crate::monitor::linux::read;
@@ -285,13 +285,6 @@ pub async fn links(routing: &Routing, tunnel: &str) -> Result<Links, DnsError> {
 async fn file_changed(file: Option<&mut ResolvConfWatch>) -> io::Result<()> {
     match file {
         Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

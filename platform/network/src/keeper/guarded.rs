@@ -1,228 +1,227 @@
-//! One keeper for whatever is applied by blocking calls: firewall, routes and DNS on Windows.
-//!
-//! What is kept sits behind a lock, so that guarding never sees half of a change. Calls run on threads for blocking work.
+//! What is decided about anything that is kept as a policy wants it, on systems whose calls block: which wish is guarded,
+//! that everything is read back, and what counts as tampering. Pure: the calls are those of a [`Guarded`].
 
-use super::{Ended, Outbox, microseconds};
-use crate::monitor::bell::Listener;
-use hamn_core::event::HostEvent;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::Ended;
+use crate::dns::plan::DnsWish;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-/// Several notices belong to one change; rules must be restored within 100 ms.
-const DEBOUNCE: Duration = Duration::from_millis(10);
-/// Another program that undoes ours all the time is answered each time, but reported at most this often.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// After a failure to restore.
-const RETRY: Duration = Duration::from_secs(1);
+/// A change is made at most so often before what reads back differently is an error: a list that ran into a change by
+/// another program reads wrongly once.
+const ATTEMPTS: usize = 2;
 
-/// Something that can be applied, compared and restored.
+/// What a wish means for guarding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Everything stays as it is, guarded or not.
+    Nothing,
+    /// Ours is removed, and nothing is guarded.
+    Removal,
+    /// Ours is made true and guarded.
+    Keeping,
+}
+
+/// What is applied.
+pub trait Wish: Clone + Send + 'static {
+    /// What it means.
+    fn asks(&self) -> Asks;
+}
+
+impl Wish for DnsWish {
+    fn asks(&self) -> Asks {
+        match self {
+            Self::Unchanged => Asks::Nothing,
+            Self::Original => Asks::Removal,
+            Self::Set(_) => Asks::Keeping,
+        }
+    }
+}
+
+/// Rules, or none at all.
+impl<T: Clone + Send + 'static> Wish for Option<T> {
+    fn asks(&self) -> Asks {
+        if self.is_some() { Asks::Keeping } else { Asks::Removal }
+    }
+}
+
+/// How the system differs from a wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// In words.
+    pub what: String,
+    /// Another program did it. False for what the system does by itself, as when a link comes or goes.
+    pub tampered: bool,
+}
+
+/// The calls of one system for one thing: firewall, routes or DNS. They may block.
 pub trait Guarded: Send + 'static {
     /// What is applied.
-    type Wish: Send + 'static;
-    /// Why it could not be.
-    type Error: std::error::Error + Send + 'static;
+    type Wish: Wish;
+    /// Why a call failed.
+    type Error: std::error::Error + Send + Sync + 'static;
     /// For messages.
     const NAME: &'static str;
-    /// How often it is compared when nothing rings.
-    const EVERY: Duration;
+    /// True when a change that fails leaves in force what was there before: that is guarded on. Otherwise the new wish is,
+    /// since nothing of the old one can be relied on.
+    const ALL_OR_NOTHING: bool;
+    /// All calls of one change or one comparison together may take so long.
+    const WAIT: Duration = Duration::from_secs(20);
+
+    /// How often it is compared when nothing tells of changes. Asked anew after each change and each comparison.
+    fn every(&self) -> Duration;
+
+    /// Makes the wish true. It need not read back. Says what is worth saying to people.
+    ///
+    /// # Errors
+    /// A call failed; nothing is more open than before, unless the wish is.
+    fn put(&mut self, wish: &Self::Wish) -> Result<Option<String>, Self::Error>;
+
+    /// Reads back. What cannot be true at present, as routes into an interface that is gone, is no difference.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn difference(&mut self, wish: &Self::Wish) -> Result<Option<Difference>, Self::Error>;
+
+    /// What the wish still needs that is nobody's change, as its interface. An error when it is applied and when it is
+    /// checked, but nothing that guarding could restore: the monitor tells of it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn lacks(&mut self, _wish: &Self::Wish) -> Result<Option<String>, Self::Error> {
+        Ok(None)
+    }
+
+    /// The wish as a state of the system, for people.
+    fn in_words(wish: &Self::Wish) -> &'static str;
+}
+
+/// Why a wish is not true.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// A call failed.
+    #[error(transparent)]
+    System(Box<dyn std::error::Error + Send + Sync>),
+    /// Everything was accepted but reads back otherwise.
+    #[error("what was set reads back differently: {0}")]
+    ReadsBackDifferently(String),
+    /// Something is missing that is not ours to make.
+    #[error("{0}")]
+    Lacks(String),
+    /// All calls together took too long. They go on, and what they make true is guarded.
+    #[error("the system takes too long")]
+    TooSlow,
+    /// The calls were cut off.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> KeepError {
+    KeepError::System(Box::new(error))
+}
+
+/// One thing with what is wanted of it. Whoever holds it alone may call, so guarding never sees half of a change.
+pub struct Kept<G: Guarded> {
+    system: G,
+    /// The newest wish, also one that could not be made true: what is checked.
+    wanted: Option<G::Wish>,
+    /// What another program's change is undone for.
+    guarded: Option<G::Wish>,
+    holds: bool,
+}
+
+impl<G: Guarded> Kept<G> {
+    /// Nothing is changed before the first wish.
+    pub const fn new(system: G) -> Self {
+        Self { system, wanted: None, guarded: None, holds: false }
+    }
 
     /// Makes the wish true, reads it back, and guards it from then on. Says what is worth saying.
     ///
     /// # Errors
-    /// It is not true; what was guarded before still is.
-    fn apply(&mut self, wish: Self::Wish) -> Result<Option<String>, Self::Error>;
+    /// It is not true. What is guarded then is said by [`Guarded::ALL_OR_NOTHING`].
+    pub fn apply(&mut self, wish: G::Wish) -> Result<Option<String>, KeepError> {
+        let asks = wish.asks();
+        match asks {
+            Asks::Nothing => {
+                self.wanted.get_or_insert(wish);
+                return Ok(None);
+            }
+            // Not guarded while it is removed, or guarding would bring it back.
+            Asks::Removal => self.guarded = None,
+            Asks::Keeping => {
+                self.holds = false;
+                if !G::ALL_OR_NOTHING {
+                    self.guarded = Some(wish.clone());
+                }
+            }
+        }
+        self.wanted = Some(wish.clone());
+        let said = self.make_true(&wish)?;
+        if asks == Asks::Keeping {
+            self.guarded = Some(wish.clone());
+        }
+        if let Some(what) = self.system.lacks(&wish).map_err(failed)? {
+            return Err(KeepError::Lacks(what));
+        }
+        self.holds = asks == Asks::Keeping;
+        Ok(said)
+    }
 
-    /// Restores what differs from the wish and says what it was. `None`: nothing differed, or only what the system itself
-    /// changes.
+    /// Restores what differs from what is guarded and says what another program had changed. `None`: nothing differed, or
+    /// only what the system itself changes.
     ///
     /// # Errors
-    /// It differs still.
-    fn guard(&mut self) -> Result<Option<String>, Self::Error>;
+    /// It differs still, or nobody can tell.
+    pub fn guard(&mut self) -> Result<Option<String>, KeepError> {
+        let Some(wish) = self.guarded.clone() else { return Ok(None) };
+        let Some(Difference { what, tampered }) = self.system.difference(&wish).map_err(failed)? else { return Ok(None) };
+        self.make_true(&wish)?;
+        if !tampered {
+            tracing::info!(what, "{} follows the system", G::NAME);
+        }
+        Ok(tampered.then_some(what))
+    }
 
-    /// Reads back: what is in force, or in what it differs.
+    /// Compares with the newest wish: what is in force, or in what it differs.
     ///
     /// # Errors
     /// The difference, in words.
-    fn check(&mut self) -> Result<String, String>;
-}
-
-/// Applies and guards.
-pub struct Keeper<G: Guarded> {
-    kept: Arc<Mutex<G>>,
-    task: JoinHandle<()>,
-}
-
-impl<G: Guarded> Drop for Keeper<G> {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn lock<G>(kept: &Mutex<G>) -> MutexGuard<'_, G> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<G: Guarded> Keeper<G> {
-    /// Begins to listen. Nothing is changed before the first wish.
-    #[must_use]
-    pub fn start(kept: G, listener: Listener, events: mpsc::Sender<HostEvent>) -> Self {
-        let kept = Arc::new(Mutex::new(kept));
-        let guard = Guard { kept: Arc::clone(&kept), outbox: Outbox::new(events), reported: None };
-        Self { kept, task: tokio::spawn(guard.run(listener)) }
-    }
-
-    /// Makes the wish true and guards it from then on.
-    ///
-    /// # Errors
-    /// See [`Guarded::apply`]; `Err` outside: the work was cut off.
-    pub async fn apply(&self, wish: G::Wish) -> Result<Result<Option<String>, G::Error>, Ended> {
-        let kept = Arc::clone(&self.kept);
-        tokio::task::spawn_blocking(move || lock(&kept).apply(wish)).await.map_err(|_| Ended(G::NAME))
-    }
-
-    /// Reads back: what is in force, or in what it differs.
-    pub async fn check(&self) -> Result<String, String> {
-        let kept = Arc::clone(&self.kept);
-        let checked = tokio::task::spawn_blocking(move || lock(&kept).check()).await;
-        checked.unwrap_or_else(|_| Err(Ended(G::NAME).to_string()))
-    }
-}
-
-struct Guard<G: Guarded> {
-    kept: Arc<Mutex<G>>,
-    outbox: Outbox,
-    reported: Option<Instant>,
-}
-
-enum Woken {
-    Notice,
-    Look,
-    Flushed,
-}
-
-impl<G: Guarded> Guard<G> {
-    async fn run(mut self, mut listener: Listener) {
-        let mut look_at = Instant::now() + G::EVERY;
-        let mut noticed = None;
-        loop {
-            let woken = tokio::select! {
-                () = listener.heard(), if noticed.is_none() => Woken::Notice,
-                () = tokio::time::sleep_until(look_at) => Woken::Look,
-                () = self.outbox.flush(), if !self.outbox.is_empty() => Woken::Flushed,
-            };
-            match woken {
-                Woken::Flushed => {}
-                Woken::Notice => {
-                    let now = Instant::now();
-                    noticed = Some(now);
-                    look_at = now + DEBOUNCE;
-                }
-                Woken::Look => {
-                    listener.forget();
-                    let restored = self.look(noticed.take().unwrap_or_else(Instant::now)).await;
-                    look_at = Instant::now() + if restored { G::EVERY } else { RETRY.min(G::EVERY) };
-                }
-            }
+    pub fn check(&mut self) -> Result<String, String> {
+        let Some(wish) = &self.wanted else { return Err("no policy was applied yet".to_owned()) };
+        let in_words = |error: G::Error| error.to_string();
+        if let Some(difference) = self.system.difference(wish).map_err(in_words)? {
+            return Err(difference.what);
+        }
+        match self.system.lacks(wish).map_err(in_words)? {
+            Some(what) => Err(what),
+            None => Ok(G::in_words(wish).to_owned()),
         }
     }
 
-    /// False when something is not as it should be.
-    async fn look(&mut self, since: Instant) -> bool {
-        let kept = Arc::clone(&self.kept);
-        let event = match tokio::task::spawn_blocking(move || lock(&kept).guard()).await {
-            Ok(Ok(None)) => return true,
-            Ok(Ok(Some(what))) => {
-                let restored_after_us = microseconds(since);
-                tracing::warn!(what, restored_after_us, "{} changed by another program and restored", G::NAME);
-                HostEvent::Tampered { what, restored_after_us }
+    /// How soon it is compared without being told; `None` while nothing is guarded.
+    pub fn every(&self) -> Option<Duration> {
+        self.guarded.as_ref().map(|_| self.system.every())
+    }
+
+    /// True when the newest wish is one of ours and was made true.
+    pub const fn holds(&self) -> bool {
+        self.holds
+    }
+
+    fn make_true(&mut self, wish: &G::Wish) -> Result<Option<String>, KeepError> {
+        let mut said = None;
+        let mut left = String::new();
+        for _ in 0..ATTEMPTS {
+            let now = self.system.put(wish).map_err(failed)?;
+            said = said.or(now);
+            match self.system.difference(wish).map_err(failed)? {
+                None => return Ok(said),
+                Some(difference) => left = difference.what,
             }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "{} changed and cannot be restored", G::NAME);
-                HostEvent::RestoreFailed { reason: format!("{}: {error}", G::NAME) }
-            }
-            Err(_) => HostEvent::RestoreFailed { reason: Ended(G::NAME).to_string() },
-        };
-        let restored = matches!(event, HostEvent::Tampered { .. });
-        if self.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
-            self.reported = Some(Instant::now());
-            self.outbox.push(event);
         }
-        restored
+        Err(KeepError::ReadsBackDifferently(left))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::monitor::bell::Bell;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("refused")]
-    struct Refused;
-
-    /// A number that others may change.
-    struct Number {
-        world: Arc<AtomicU32>,
-        wanted: Option<u32>,
-        refuse: bool,
-    }
-
-    impl Guarded for Number {
-        type Wish = u32;
-        type Error = Refused;
-        const NAME: &'static str = "the number";
-        const EVERY: Duration = Duration::from_secs(3600);
-        fn apply(&mut self, wish: u32) -> Result<Option<String>, Refused> {
-            self.wanted = Some(wish);
-            self.world.store(wish, Ordering::SeqCst);
-            Ok(None)
-        }
-        fn guard(&mut self) -> Result<Option<String>, Refused> {
-            let Some(wanted) = self.wanted else { return Ok(None) };
-            let found = self.world.load(Ordering::SeqCst);
-            if found == wanted {
-                return Ok(None);
-            }
-            if self.refuse {
-                return Err(Refused);
-            }
-            self.world.store(wanted, Ordering::SeqCst);
-            Ok(Some(format!("{found} instead of {wanted}")))
-        }
-        fn check(&mut self) -> Result<String, String> {
-            if self.wanted == Some(self.world.load(Ordering::SeqCst)) { Ok("equal".to_owned()) } else { Err("other".to_owned()) }
-        }
-    }
-
-    async fn changed(refuse: bool) -> (Option<HostEvent>, u32, Result<String, String>) {
-        let (bell, world) = (Bell::default(), Arc::new(AtomicU32::new(0)));
-        let (sender, mut events) = mpsc::channel(4);
-        let number = Number { world: Arc::clone(&world), wanted: None, refuse };
-        let keeper = Keeper::start(number, bell.listen(), sender);
-        assert!(keeper.check().await.is_err());
-        keeper.apply(7).await.unwrap().unwrap();
-        assert_eq!(keeper.check().await.unwrap(), "equal");
-        world.store(8, Ordering::SeqCst);
-        bell.ring();
-        let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap();
-        (event, world.load(Ordering::SeqCst), keeper.check().await)
-    }
-
-    #[tokio::test]
-    async fn what_others_change_is_restored_when_a_bell_rings_and_told() {
-        let (event, value, checked) = changed(false).await;
-        assert!(matches!(event, Some(HostEvent::Tampered { what, .. }) if what == "8 instead of 7"));
-        assert_eq!((value, checked.is_ok()), (7, true));
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_restored_is_told() {
-        let (event, value, checked) = changed(true).await;
-        assert!(matches!(event, Some(HostEvent::RestoreFailed { reason }) if reason == "the number: refused"));
-        assert_eq!((value, checked.is_err()), (8, true));
-    }
-}
+#[path = "guarded_tests.rs"]
+pub(crate) mod tests;

@@ -1,11 +1,11 @@
-//! Follows links, addresses, routes and sleep on Windows and tells the helper what is new.
+//! Follows links, addresses, routes and sleep and tells the helper what is new. The calls are those of a [`Host`].
 
+use super::pace::DEBOUNCE;
 use super::{Ended, Outbox};
 use crate::monitor::HostView;
 use crate::monitor::asleep::Asleep;
 use crate::monitor::bell::{Bell, Listener};
 use crate::monitor::reporter::{HostReporter, TunnelUse};
-use crate::monitor::windows::{Notices, asleep_since_boot, read};
 use hamn_core::event::{HostEvent, HostFacts};
 use std::io;
 use std::sync::Arc;
@@ -14,14 +14,43 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Several notices belong to one change; facts must be out within 50 ms.
-const DEBOUNCE: Duration = Duration::from_millis(10);
-/// When nothing rings: for a notice that was missed.
-const EVERY: Duration = Duration::from_secs(30);
-/// The same where waking up does not ring.
-const EVERY_WITHOUT_POWER: Duration = Duration::from_secs(5);
-/// After the system refused to be read.
+/// After the system refused to be read, and while it tells nothing.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How one system is read and followed.
+pub trait Host: Send + Sync + 'static {
+    /// What rings a bell at each change, until it is dropped.
+    type Ears: Ears;
+
+    /// Begins to listen. The host is read after this. Does not block.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn listen(&self, bell: &Arc<Bell>) -> io::Result<Self::Ears>;
+
+    /// Reads everything once. May block.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn look(&self) -> io::Result<HostView>;
+
+    /// The clock that goes on in sleep less the one that stops.
+    ///
+    /// # Errors
+    /// A clock cannot be read.
+    fn asleep_since_boot(&self) -> io::Result<Duration>;
+}
+
+/// Hears of changes.
+pub trait Ears: Send + 'static {
+    /// How often the host is looked at when nothing rings: for a notice that was missed, and for sleep that rings nothing.
+    fn every(&self) -> Duration;
+
+    /// Why nothing is heard any more. The bell was rung when that began.
+    fn deaf(&self) -> Option<String> {
+        None
+    }
+}
 
 type Command = (Option<TunnelUse>, oneshot::Sender<()>);
 
@@ -30,7 +59,6 @@ pub struct HostKeeper {
     commands: mpsc::Sender<Command>,
     facts: watch::Receiver<HostFacts>,
     task: JoinHandle<()>,
-    _notices: Arc<Notices>,
 }
 
 impl Drop for HostKeeper {
@@ -44,19 +72,21 @@ impl HostKeeper {
     ///
     /// # Errors
     /// The system cannot be read, or refuses to tell of changes.
-    pub async fn start(bell: &Arc<Bell>, events: mpsc::Sender<HostEvent>) -> io::Result<Self> {
+    pub async fn start<H: Host>(host: H, bell: &Arc<Bell>, events: mpsc::Sender<HostEvent>) -> io::Result<Self> {
         let listener = bell.listen();
-        let notices = Arc::new(Notices::open(Arc::clone(bell))?);
-        let asleep = Asleep::new(asleep_since_boot()?);
-        let view = look().await?;
+        let host = Arc::new(host);
+        let ears = host.listen(bell)?;
+        let asleep = Asleep::new(host.asleep_since_boot()?);
+        let view = look(&host).await?;
         let (reporter, first) = HostReporter::new(&view);
         let (facts_sender, facts) = watch::channel(reporter.facts().clone());
         let (commands, receiver) = mpsc::channel(4);
         let mut outbox = Outbox::new(events);
         outbox.push(first);
-        let every = if notices.hears_of_sleep() { EVERY } else { EVERY_WITHOUT_POWER };
-        let task = Task { commands: receiver, listener, reporter, asleep, outbox, facts: facts_sender, every };
-        Ok(Self { commands, facts, task: tokio::spawn(task.run()), _notices: notices })
+        let bell = Arc::clone(bell);
+        let task =
+            Task { commands: receiver, host, ears, bell, listener, reporter, asleep, outbox, facts: facts_sender, deaf: false };
+        Ok(Self { commands, facts, task: tokio::spawn(task.run()) })
     }
 
     /// The facts in this moment.
@@ -76,18 +106,23 @@ impl HostKeeper {
     }
 }
 
-async fn look() -> io::Result<HostView> {
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+async fn look<H: Host>(host: &Arc<H>) -> io::Result<HostView> {
+    let host = Arc::clone(host);
+    tokio::task::spawn_blocking(move || host.look()).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-struct Task {
+struct Task<H: Host> {
     commands: mpsc::Receiver<Command>,
+    host: Arc<H>,
+    ears: H::Ears,
+    bell: Arc<Bell>,
     listener: Listener,
     reporter: HostReporter,
     asleep: Asleep,
     outbox: Outbox,
     facts: watch::Sender<HostFacts>,
-    every: Duration,
+    /// Nothing is heard, and the helper was told.
+    deaf: bool,
 }
 
 enum Woken {
@@ -97,9 +132,9 @@ enum Woken {
     Flushed,
 }
 
-impl Task {
+impl<H: Host> Task<H> {
     async fn run(mut self) {
-        let mut look_at = Instant::now() + self.every;
+        let mut look_at = Instant::now() + self.ears.every();
         let mut noticed = false;
         loop {
             let woken = tokio::select! {
@@ -111,28 +146,46 @@ impl Task {
             match woken {
                 Woken::Command(None) => return,
                 Woken::Command(Some((tunnel, reply))) => {
-                    if let Ok(view) = look().await {
-                        self.reporter.use_tunnel(tunnel, &view);
-                    } else {
-                        self.reporter.use_tunnel(tunnel, &HostView::default());
-                    }
+                    // Without a look nothing is known of the tunnel, and its coming is no loss.
+                    let view = look(&self.host).await.unwrap_or_default();
+                    self.reporter.use_tunnel(tunnel, &view);
+                    // Routes that harm this tunnel may have been there before it.
+                    (noticed, look_at) = (true, look_at.min(Instant::now() + DEBOUNCE));
                     // A caller that went away wants no answer.
                     let _ = reply.send(());
                 }
-                Woken::Notice => (noticed, look_at) = (true, Instant::now() + DEBOUNCE),
+                Woken::Notice => (noticed, look_at) = (true, look_at.min(Instant::now() + DEBOUNCE)),
                 Woken::Look => {
                     self.listener.forget();
                     noticed = false;
-                    look_at = Instant::now() + if self.look().await { self.every } else { RETRY };
+                    let hears = self.hears();
+                    self.look_at_clocks();
+                    let reads = self.look().await;
+                    look_at = Instant::now() + if hears && reads { self.ears.every() } else { RETRY };
                 }
                 Woken::Flushed => {}
             }
         }
     }
 
-    /// False when the system could not be read.
-    async fn look(&mut self) -> bool {
-        match asleep_since_boot() {
+    /// Listens anew when nothing is heard any more. Without ears the protection stays, but changes are noticed late: the
+    /// helper must know.
+    fn hears(&mut self) -> bool {
+        let Some(why) = self.ears.deaf() else { return true };
+        match self.host.listen(&self.bell) {
+            Ok(ears) => (self.ears, self.deaf) = (ears, false),
+            Err(error) if !self.deaf => {
+                self.deaf = true;
+                tracing::error!(why, %error, "host changes cannot be followed");
+                self.outbox.push(HostEvent::RestoreFailed { reason: format!("host changes cannot be followed: {why}") });
+            }
+            Err(_) => {}
+        }
+        !self.deaf
+    }
+
+    fn look_at_clocks(&mut self) {
+        match self.host.asleep_since_boot() {
             Ok(total) => {
                 if let Some(slept) = self.asleep.observe(total) {
                     let asleep_ms = u64::try_from(slept.as_millis()).unwrap_or(u64::MAX);
@@ -141,7 +194,11 @@ impl Task {
             }
             Err(error) => tracing::warn!(%error, "the clocks cannot be read"),
         }
-        match look().await {
+    }
+
+    /// False when the system could not be read.
+    async fn look(&mut self) -> bool {
+        match look(&self.host).await {
             Ok(view) => {
                 for event in self.reporter.look(&view) {
                     self.outbox.push(event);
@@ -160,3 +217,7 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+pub(crate) mod tests;

@@ -7,14 +7,20 @@
 pub mod dns;
 #[cfg(target_os = "linux")]
 pub mod firewall;
-#[cfg(any(windows, test))]
+#[cfg(any(windows, target_os = "macos", test))]
+pub mod guard;
+#[cfg(any(windows, target_os = "macos", test))]
 pub mod guarded;
-#[cfg(windows)]
+#[cfg(any(windows, target_os = "macos", test))]
 pub mod host;
 #[cfg(target_os = "macos")]
 pub mod macos;
+#[cfg(any(windows, target_os = "macos", test))]
+pub mod pace;
 #[cfg(target_os = "linux")]
 pub mod path;
+#[cfg(any(windows, target_os = "macos", test))]
+pub mod whole;
 
 use hamn_core::event::HostEvent;
 use std::collections::VecDeque;
@@ -77,6 +83,14 @@ impl Outbox {
             // Nobody listens any more.
             Err(_) => self.queue.clear(),
         }
+    }
+}
+
+/// Never without a deadline.
+pub async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

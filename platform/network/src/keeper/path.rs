@@ -1,6 +1,6 @@
 //! Keeps routing rules and routes as they were applied, and follows links, addresses, routes and sleep.
 
-use super::{Ended, Outbox, microseconds};
+use super::{Ended, Outbox, microseconds, until};
 use crate::monitor::HostView;
 use crate::monitor::facts::OuterPath;
 use crate::monitor::linux::{Notices, read};
@@ -284,12 +284,5 @@ impl Task {
             self.outbox.push(HostEvent::TunnelInterfaceLost);
         }
         self.tunnel_index = index;
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

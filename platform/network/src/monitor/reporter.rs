@@ -3,6 +3,7 @@
 use super::facts::{HostView, OuterPath};
 use hamn_core::event::{HostEvent, HostFacts};
 use hamn_core::net::{InterfaceName, TUNNEL_INTERFACE};
+use hamn_core::policy::{NetworkPolicy, TunnelTraffic};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -16,6 +17,17 @@ pub struct TunnelUse {
     pub interface: InterfaceName,
     /// All traffic is meant to use it.
     pub required: bool,
+}
+
+impl TunnelUse {
+    /// The tunnel of a policy, if it has one.
+    #[must_use]
+    pub fn of(policy: &NetworkPolicy) -> Option<Self> {
+        let NetworkPolicy::Enforce(enforced) = policy else { return None };
+        let tunnel = enforced.tunnel.as_ref()?;
+        let required = matches!(tunnel.traffic, TunnelTraffic::Everything { .. });
+        Some(Self { interface: tunnel.interface.clone(), required })
+    }
 }
 
 /// Remembers what was seen last.
@@ -96,11 +108,13 @@ impl HostReporter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::fixtures::{everything, through, tunnel, verify_only};
     use crate::monitor::facts::{AddressView, LinkView, RouteView};
 
-    fn host() -> HostView {
+    /// A computer with a router and the tunnel's interface.
+    pub(crate) fn host() -> HostView {
         let link = |index, name: &str| LinkView { index, name: name.to_owned(), up: true, loopback: false };
         let address = |interface, text: &str| {
             let attached: ipnet::IpNet = text.parse().unwrap();
@@ -127,6 +141,15 @@ mod tests {
         reporter.use_tunnel(Some(TunnelUse { interface: InterfaceName::tunnel(), required }), &view);
         assert_eq!(reporter.look(&view), Vec::new());
         (reporter, view)
+    }
+
+    #[test]
+    fn the_tunnel_in_use_is_that_of_the_policy() {
+        let uses = |traffic| TunnelUse::of(&through(tunnel(&["10.64.0.2/32"], traffic)));
+        let interface = InterfaceName::tunnel;
+        assert_eq!(uses(everything(&["0.0.0.0/0"])), Some(TunnelUse { interface: interface(), required: true }));
+        assert_eq!(uses(verify_only(&["10.64.0.1"])), Some(TunnelUse { interface: interface(), required: false }));
+        assert_eq!(TunnelUse::of(&NetworkPolicy::Open), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::bell::Bell;
 use super::facts::{AddressView, HostView, LinkView, RouteView};
+use crate::keeper::host::{Ears, Host};
 use hamn_core::net::{InterfaceName, TUNNEL_INTERFACE};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -27,6 +28,10 @@ use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 use windows_sys::Win32::System::WindowsProgramming::QueryUnbiasedInterruptTime;
 use windows_sys::Win32::UI::WindowsAndMessaging::DEVICE_NOTIFY_CALLBACK;
 
+/// When nothing rings: for a notice that was missed.
+const EVERY: Duration = Duration::from_secs(30);
+/// The same where waking up does not ring.
+const EVERY_WITHOUT_POWER: Duration = Duration::from_secs(5);
 /// A computer has fewer of each; a table that says otherwise is not believed.
 const ROWS_LIMIT: usize = 1 << 20;
 /// Bit of `InterfaceAndOperStatusFlags`: a filter driver's shadow of another interface.
@@ -250,8 +255,6 @@ pub struct Notices {
 
 // SAFETY: the handles may be cancelled from any thread.
 unsafe impl Send for Notices {}
-// SAFETY: a shared reference gives access to nothing.
-unsafe impl Sync for Notices {}
 
 impl Notices {
     /// Subscribes (`NotifyIpInterfaceChange`, `NotifyRouteChange2`, `NotifyUnicastIpAddressChange`). Read everything once
@@ -275,11 +278,30 @@ impl Notices {
         notices.handles.push(handle);
         Ok(notices)
     }
+}
 
-    /// True when waking up is noticed at once.
-    #[must_use]
-    pub const fn hears_of_sleep(&self) -> bool {
-        self.power.is_some()
+impl Ears for Notices {
+    fn every(&self) -> Duration {
+        if self.power.is_some() { EVERY } else { EVERY_WITHOUT_POWER }
+    }
+}
+
+/// Links, addresses, routes and clocks.
+pub struct WindowsHost;
+
+impl Host for WindowsHost {
+    type Ears = Notices;
+
+    fn listen(&self, bell: &Arc<Bell>) -> io::Result<Notices> {
+        Notices::open(Arc::clone(bell))
+    }
+
+    fn look(&self) -> io::Result<HostView> {
+        read()
+    }
+
+    fn asleep_since_boot(&self) -> io::Result<Duration> {
+        asleep_since_boot()
     }
 }
 

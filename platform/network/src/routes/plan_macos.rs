@@ -182,6 +182,7 @@ impl RouteDifference {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{everything, tunnel};
     use crate::monitor::facts::{AddressView, LinkView, RouteView};
     use crate::routes::route_message::{OUR_FLAGS, RTF_GATEWAY, RTF_IFSCOPE, RTF_UP, RTF_WASCLONED};
     use hamn_core::net::Endpoint;
@@ -211,10 +212,7 @@ mod tests {
     fn plan() -> MacRoutePlan {
         let tunnel = TunnelAccess {
             interface: "utun6861".to_owned().try_into().unwrap(),
-            addresses: vec![net("10.64.0.2/32")],
-            traffic: TunnelTraffic::Everything { carries: vec![net("0.0.0.0/0"), net("::/0"), net("10.9.0.0/16")] },
-            resolvers: Vec::new(),
-            lan_resolvers: Vec::new(),
+            ..tunnel(&["10.64.0.2/32"], everything(&["0.0.0.0/0", "::/0", "10.9.0.0/16"]))
         };
         let endpoints = ["192.0.2.1:51820", "192.168.1.77:51820"].map(|text| Endpoint::udp(text.parse().unwrap()));
         MacRoutePlan::enforce(&Enforced { endpoints: endpoints.to_vec(), tunnel: Some(tunnel), ..Enforced::default() })

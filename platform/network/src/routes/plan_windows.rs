@@ -103,18 +103,11 @@ impl fmt::Display for RouteDifference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hamn_core::policy::{Enforced, NetworkPolicy, TunnelAccess, TunnelTraffic};
+    use crate::fixtures::{everything, through, tunnel, verify_only};
+    use hamn_core::policy::{Enforced, NetworkPolicy, TunnelTraffic};
 
     fn routes(addresses: &[&str], traffic: TunnelTraffic) -> WindowsRoutes {
-        let tunnel = TunnelAccess {
-            interface: InterfaceName::tunnel(),
-            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            traffic,
-            resolvers: Vec::new(),
-            lan_resolvers: Vec::new(),
-        };
-        let policy = NetworkPolicy::Enforce(Enforced { tunnel: Some(tunnel), ..Enforced::default() });
-        WindowsRoutes::of(&RoutePlan::for_policy(&policy))
+        WindowsRoutes::of(&RoutePlan::for_policy(&through(tunnel(addresses, traffic))))
     }
 
     fn text(routes: &WindowsRoutes) -> String {
@@ -123,15 +116,15 @@ mod tests {
 
     #[test]
     fn everything_is_a_default_route_and_its_halves_in_the_families_of_the_tunnel() {
-        let carries = || TunnelTraffic::Everything { carries: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()] };
+        let carries = || everything(&["0.0.0.0/0", "::/0"]);
         let v4 = routes(&["10.64.0.2/32"], carries());
         insta::assert_snapshot!(text(&v4), @"0.0.0.0/0 0.0.0.0/1 128.0.0.0/1");
         assert!(v4.required && v4.families() == BTreeSet::from([Family::V4]));
         let both = routes(&["10.64.0.2/32", "fd64::2/128"], carries());
         insta::assert_snapshot!(text(&both), @"0.0.0.0/0 0.0.0.0/1 128.0.0.0/1 ::/0 ::/1 8000::/1");
-        let narrow = TunnelTraffic::Everything { carries: vec!["10.8.0.0/24".parse().unwrap()] };
-        insta::assert_snapshot!(text(&routes(&["10.8.0.2/24"], narrow)), @"10.8.0.0/24");
-        let verifying = routes(&["10.64.0.2/32"], TunnelTraffic::VerifyOnly { peers: vec!["10.64.0.1".parse().unwrap()] });
+        let narrow = routes(&["10.8.0.2/24"], everything(&["10.8.0.0/24"]));
+        insta::assert_snapshot!(text(&narrow), @"10.8.0.0/24");
+        let verifying = routes(&["10.64.0.2/32"], verify_only(&["10.64.0.1"]));
         insta::assert_snapshot!(text(&verifying), @"10.64.0.1/32");
         assert!(!verifying.required);
     }

@@ -10,6 +10,8 @@ use crate::dns::plan_macos::{
     Before, Changes, GLOBAL_KEY, Held, KEYS_LIMIT, OUR_KEY, SERVICE_KEYS, Value, restoring, server_addresses,
 };
 use crate::files;
+use crate::keeper::guarded::Difference;
+use crate::monitor::bell::Bell;
 use core_foundation::array::CFArray;
 use core_foundation::base::{CFType, TCFType, ToVoid};
 use core_foundation::data::CFData;
@@ -29,12 +31,11 @@ use std::ffi::{OsStr, c_int};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use system_configuration::dynamic_store::{SCDynamicStore, SCDynamicStoreBuilder, SCDynamicStoreCallBackContext};
-use tokio::sync::Notify;
 
 /// Its name, for people and JSON.
 pub const BACKEND: &str = "system-configuration";
@@ -72,12 +73,6 @@ pub enum DnsError {
         /// Why not.
         source: io::Error,
     },
-    /// Everything was accepted but reads back otherwise.
-    #[error("DNS settings read back differently: {0}")]
-    ReadsBackDifferently(String),
-    /// All calls together took too long.
-    #[error("the system's configuration service is too slow")]
-    TooSlow,
     /// The note of what to restore cannot be understood; it was kept under this name.
     #[error("the note of the original DNS settings cannot be read; it was kept as {}", .0.display())]
     NoteUnreadable(PathBuf),
@@ -93,31 +88,28 @@ struct Stored {
     before: Before,
 }
 
-/// The host's DNS. Its calls wait for `configd`, so they are made on a thread of their own; they take turns.
-#[derive(Clone, Debug)]
+/// The host's DNS. Its calls wait for `configd`, so they are made on a thread of their own.
+#[derive(Debug)]
 pub struct Dns {
     note: PathBuf,
-    turn: Arc<Mutex<()>>,
 }
 
 impl Dns {
     /// Notes go into `state_dir`, which exists. Nothing is changed.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { note: state_dir.join(NOTE), turn: Arc::new(Mutex::new(())) }
+        Self { note: state_dir.join(NOTE) }
     }
 
-    /// Makes the plan true and reads it back. What another program had changed, in words.
+    /// Makes the plan true.
     ///
     /// # Errors
     /// See [`DnsError`]. What is noted stays noted.
-    pub fn set(&self, plan: &DnsPlan) -> Result<Option<String>, DnsError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn set(&self, plan: &DnsPlan) -> Result<(), DnsError> {
         let store = open()?;
-        let noted = self.load()?.unwrap_or_default();
-        let changes = Changes::toward_ours(&held(&store, Some(plan))?, primary(&store).as_deref(), &noted);
+        let changes = self.changes(&store, plan)?;
         if changes.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         self.save(&changes.before)?;
         for key in &changes.set {
@@ -126,24 +118,33 @@ impl Dns {
                 return Err(store_error("set", key));
             }
         }
-        let left = held(&store, Some(plan))?;
-        if let Some(key) = changes.set.iter().find(|key| left.get(*key) != Some(&Held::Ours)) {
-            return Err(DnsError::ReadsBackDifferently(key.clone()));
-        }
         empty_cache();
-        let changed = &changes.changed_by_others;
-        Ok((!changed.is_empty()).then(|| format!("DNS settings changed ({BACKEND}: {})", changed.join(", "))))
+        Ok(())
     }
 
-    /// True when all services have the plan's resolvers.
+    /// Which services have other resolvers than the plan's. A new service is nobody's tampering.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn is_set(&self, plan: &DnsPlan) -> Result<bool, DnsError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = open()?;
+    pub fn difference(&self, plan: &DnsPlan) -> Result<Option<Difference>, DnsError> {
+        let changes = self.changes(&open()?, plan)?;
+        let tampered = !changes.changed_by_others.is_empty();
+        let keys = if tampered { &changes.changed_by_others } else { &changes.set };
+        let differs = || Difference { what: format!("DNS settings changed ({BACKEND}: {})", keys.join(", ")), tampered };
+        Ok((!changes.is_empty()).then(differs))
+    }
+
+    /// True while there is something to restore.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub fn is_noted(&self) -> Result<bool, DnsError> {
+        self.load().map(|noted| noted.is_some())
+    }
+
+    fn changes(&self, store: &SCDynamicStore, plan: &DnsPlan) -> Result<Changes, DnsError> {
         let noted = self.load()?.unwrap_or_default();
-        Ok(Changes::toward_ours(&held(&store, Some(plan))?, primary(&store).as_deref(), &noted).is_empty())
+        Ok(Changes::toward_ours(&held(store, Some(plan))?, primary(store).as_deref(), &noted))
     }
 
     /// Puts back what was there before us, also what a crashed process of ours left. `None` when there was nothing.
@@ -151,7 +152,6 @@ impl Dns {
     /// # Errors
     /// See [`DnsError`]. The note stays, so that the next try restores.
     pub fn restore(&self) -> Result<Option<String>, DnsError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(noted) = self.load()? else { return Ok(None) };
         let store = open()?;
         let back = restoring(&held(&store, None)?, &noted);
@@ -308,11 +308,10 @@ fn program(pid: c_int) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
-/// Says when any service's resolvers, or the primary service, are others. Its thread runs a run loop, which the framework
+/// Rings a bell when any service's resolvers, or the primary service, are others. Its thread runs a run loop, which the framework
 /// needs for that (`SCDynamicStoreSetNotificationKeys`).
 #[derive(Debug)]
 pub struct StoreWatch {
-    changed: Arc<Notify>,
     stop: Arc<AtomicBool>,
     run_loop: Option<CFRunLoop>,
     thread: Option<JoinHandle<()>>,
@@ -323,13 +322,12 @@ impl StoreWatch {
     ///
     /// # Errors
     /// No thread, or `configd` refuses.
-    pub fn new() -> io::Result<Self> {
-        let changed = Arc::new(Notify::new());
+    pub fn new(bell: Arc<Bell>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let (notify, stopped) = (Arc::clone(&changed), Arc::clone(&stop));
-        let thread = std::thread::Builder::new().name("dns-store".to_owned()).spawn(move || follow(notify, &stopped, &ready))?;
-        let mut watch = Self { changed, stop, run_loop: None, thread: Some(thread) };
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("dns-store".to_owned()).spawn(move || follow(bell, &stopped, &ready))?;
+        let mut watch = Self { stop, run_loop: None, thread: Some(thread) };
         match started.recv_timeout(RUN_FOR) {
             Ok(Some(run_loop)) => {
                 watch.run_loop = Some(run_loop);
@@ -338,11 +336,6 @@ impl StoreWatch {
             Ok(None) => Err(io::Error::other("the dynamic store cannot be watched")),
             Err(error) => Err(io::Error::other(error)),
         }
-    }
-
-    /// Waits until something changed. May be dropped at any time.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
     }
 }
 
@@ -358,8 +351,8 @@ impl Drop for StoreWatch {
 }
 
 /// Hands over the run loop when it listens, or nothing when it cannot.
-fn follow(changed: Arc<Notify>, stop: &AtomicBool, ready: &std::sync::mpsc::SyncSender<Option<CFRunLoop>>) {
-    let context = SCDynamicStoreCallBackContext { callout: tell, info: changed };
+fn follow(bell: Arc<Bell>, stop: &AtomicBool, ready: &std::sync::mpsc::SyncSender<Option<CFRunLoop>>) {
+    let context = SCDynamicStoreCallBackContext { callout: tell, info: bell };
     let store = SCDynamicStoreBuilder::new(SESSION).callback_context(context).build();
     let source = store.as_ref().and_then(|store| {
         let keys = CFArray::from_CFTypes(&[CFString::new(GLOBAL_KEY)]);
@@ -384,6 +377,6 @@ fn follow(changed: Arc<Notify>, stop: &AtomicBool, ready: &std::sync::mpsc::Sync
     }
 }
 
-fn tell(_store: SCDynamicStore, _keys: CFArray<CFString>, changed: &mut Arc<Notify>) {
-    changed.notify_one();
+fn tell(_store: SCDynamicStore, _keys: CFArray<CFString>, bell: &mut Arc<Bell>) {
+    bell.ring();
 }

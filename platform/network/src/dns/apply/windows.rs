@@ -7,7 +7,7 @@ use crate::dns::plan_windows::{
     InterfaceServers, LOCAL_RULES, Note, POLICY_RULES, RULE, RegistryValue, all_places, places, rule,
 };
 use crate::files::{read_bounded, write_atomically};
-use crate::keeper::guarded::Guarded;
+use crate::keeper::guarded::{Difference, Guarded};
 use crate::monitor::windows::{luid_of, status};
 use hamn_core::net::InterfaceName;
 use std::io;
@@ -40,12 +40,6 @@ pub enum DnsError {
         /// Why not.
         source: io::Error,
     },
-    /// The tunnel interface does not exist.
-    #[error("there is no interface {0}")]
-    NoInterface(InterfaceName),
-    /// Everything was accepted but reads back otherwise.
-    #[error("DNS settings of {0} read back differently")]
-    ReadsBackDifferently(InterfaceName),
     /// The note of what to restore cannot be understood; it was kept under this name.
     #[error("the note of the original DNS settings cannot be read; it was kept as {}", .0.display())]
     NoteUnreadable(PathBuf),
@@ -62,7 +56,6 @@ fn refused<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> DnsErr
 /// The computer's DNS.
 pub struct Dns {
     note: PathBuf,
-    wish: DnsWish,
 }
 
 impl Dns {
@@ -72,15 +65,14 @@ impl Dns {
     /// Notes go into this directory, which exists. Nothing is changed.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { note: state_dir.join(Note::NAME), wish: DnsWish::Unchanged }
+        Self { note: state_dir.join(Note::NAME) }
     }
 
     /// Puts back what was there before us, also what a crashed process of ours left. `None` when there was nothing.
     ///
     /// # Errors
     /// See [`DnsError`]. The note stays, so that the next try restores.
-    pub fn restore(&mut self) -> Result<Option<String>, DnsError> {
-        self.wish = DnsWish::Original;
+    pub fn restore(&self) -> Result<Option<String>, DnsError> {
         let removed = remove_rules(LOCAL_MACHINE)?;
         let note = self.load()?;
         if let Some(note) = &note {
@@ -119,11 +111,12 @@ impl Dns {
         }
     }
 
-    /// Makes the plan true and reads it back. True when anything had to be changed.
-    fn set(&self, plan: &DnsPlan) -> Result<bool, DnsError> {
-        let interface = interface_guid(&plan.interface).ok_or_else(|| DnsError::NoInterface(plan.interface.clone()))?;
+    /// Makes the plan true.
+    fn set(&self, plan: &DnsPlan) -> Result<(), DnsError> {
+        // Settings are those of an interface: without it there is nothing to set.
+        let Some(interface) = interface_guid(&plan.interface) else { return Ok(()) };
         if holds(plan, interface)? {
-            return Ok(false);
+            return Ok(());
         }
         if self.load()?.is_none() {
             let note = Note::new(plan.interface.to_string(), servers(interface)?);
@@ -133,7 +126,7 @@ impl Dns {
         set_servers(interface, &InterfaceServers::of(plan))?;
         write_rules(LOCAL_MACHINE, plan)?;
         tell_resolver();
-        if holds(plan, interface)? { Ok(true) } else { Err(DnsError::ReadsBackDifferently(plan.interface.clone())) }
+        Ok(())
     }
 }
 
@@ -141,40 +134,44 @@ impl Guarded for Dns {
     type Wish = DnsWish;
     type Error = DnsError;
     const NAME: &'static str = "DNS";
-    const EVERY: Duration = Duration::from_secs(2);
+    const ALL_OR_NOTHING: bool = false;
 
-    fn apply(&mut self, wish: DnsWish) -> Result<Option<String>, DnsError> {
+    fn every(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    fn put(&mut self, wish: &DnsWish) -> Result<Option<String>, DnsError> {
         match wish {
             DnsWish::Unchanged => Ok(None),
             DnsWish::Original => self.restore(),
-            DnsWish::Set(plan) => {
-                self.wish = DnsWish::Set(plan.clone());
-                self.set(&plan).map(|_| None)
-            }
+            DnsWish::Set(plan) => self.set(plan).map(|()| None),
         }
     }
 
-    fn guard(&mut self) -> Result<Option<String>, DnsError> {
-        let DnsWish::Set(plan) = &self.wish else { return Ok(None) };
-        match self.set(plan) {
-            Ok(changed) => Ok(changed.then(|| format!("DNS settings changed ({})", Self::BACKEND))),
-            // The reporter tells of the loss.
-            Err(DnsError::NoInterface(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn check(&mut self) -> Result<String, String> {
-        let plan = match &self.wish {
-            DnsWish::Set(plan) => plan,
-            DnsWish::Original => return Ok("the computer's own settings".to_owned()),
-            DnsWish::Unchanged => return Ok("not changed by this policy".to_owned()),
+    fn difference(&mut self, wish: &DnsWish) -> Result<Option<Difference>, DnsError> {
+        let what = match wish {
+            DnsWish::Unchanged => return Ok(None),
+            DnsWish::Original if self.load()?.is_none() => return Ok(None),
+            DnsWish::Original => "the original DNS settings are not back".to_owned(),
+            DnsWish::Set(plan) => match interface_guid(&plan.interface) {
+                Some(interface) if !holds(plan, interface)? => format!("DNS settings changed ({})", Self::BACKEND),
+                // Without its interface there is nothing to restore; the reporter tells of the loss.
+                Some(_) | None => return Ok(None),
+            },
         };
-        let interface = interface_guid(&plan.interface).ok_or_else(|| format!("there is no interface {}", plan.interface))?;
-        match holds(plan, interface) {
-            Ok(true) => Ok("all names are asked of the tunnel's resolvers".to_owned()),
-            Ok(false) => Err("names are not asked of the tunnel's resolvers".to_owned()),
-            Err(error) => Err(error.to_string()),
+        Ok(Some(Difference { what, tampered: true }))
+    }
+
+    fn lacks(&mut self, wish: &DnsWish) -> Result<Option<String>, DnsError> {
+        let DnsWish::Set(DnsPlan { interface, .. }) = wish else { return Ok(None) };
+        Ok(interface_guid(interface).is_none().then(|| format!("there is no interface {interface}")))
+    }
+
+    fn in_words(wish: &DnsWish) -> &'static str {
+        match wish {
+            DnsWish::Unchanged => "not changed by this policy",
+            DnsWish::Original => "the computer's own settings",
+            DnsWish::Set(_) => "all names are asked of the tunnel's resolvers",
         }
     }
 }
@@ -359,6 +356,7 @@ fn reread_rules() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::dns_plan;
     use windows_registry::CURRENT_USER;
 
     /// A place of our own in the registry; removed when dropped.
@@ -379,7 +377,7 @@ mod tests {
     }
 
     fn plan(resolver: &str) -> DnsPlan {
-        DnsPlan { interface: InterfaceName::tunnel(), resolvers: vec![resolver.parse().unwrap()] }
+        dns_plan(&[resolver])
     }
 
     #[test]

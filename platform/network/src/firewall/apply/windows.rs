@@ -9,13 +9,11 @@
 mod memory;
 mod subscription;
 
-use crate::firewall::Ruleset;
-use crate::firewall::compile::wfp::{self, Filter, Layer, PROVIDER, Sublayer};
+use crate::firewall::compile::wfp::{Filter, Layer, PROVIDER, Sublayer};
 use crate::firewall::compile::wfp_objects::{Bindings, Found, Object, Step, bind, interfaces_of, steps};
-use crate::keeper::guarded::Guarded;
+use crate::keeper::guarded::{Difference, Guarded};
 use crate::monitor::bell::Bell;
 use crate::monitor::windows::luid_of;
-use hamn_core::policy::NetworkPolicy;
 use memory::{Engine, FilterMemory, filter_of, guid, status, utf16};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -36,9 +34,6 @@ pub enum WfpError {
         /// What it returned: a Win32 error or an `HRESULT` of the platform.
         code: u32,
     },
-    /// The engine has other filters than those that were just stored.
-    #[error("the filters read back differently: {0}")]
-    ReadsBackDifferently(String),
     /// The engine holds more filters of ours than any policy has.
     #[error("the engine lists filters without end")]
     TooMany,
@@ -67,8 +62,6 @@ pub struct Firewall {
     program: PathBuf,
     bell: Arc<Bell>,
     session: Option<Session>,
-    /// What is guarded: compiled, not yet bound to interfaces.
-    filters: Option<Vec<Filter>>,
     /// What was stored last.
     stored: Vec<Object>,
 }
@@ -84,28 +77,17 @@ impl Firewall {
     /// For the helper's own program. Nothing is opened or changed; the bell is rung when another program deletes a filter.
     #[must_use]
     pub fn new(program: &Path, bell: Arc<Bell>) -> Self {
-        Self { program: program.to_owned(), bell, session: None, filters: None, stored: Vec::new() }
-    }
-
-    /// Removes provider, sublayers and filters. True when there was anything.
-    ///
-    /// # Errors
-    /// See [`WfpError`].
-    pub fn remove(&mut self) -> Result<bool, WfpError> {
-        self.filters = None;
-        let found = self.read()?;
-        if found.is_empty() {
-            return Ok(false);
-        }
-        self.transact(&found, &[])?;
-        self.stored.clear();
-        Ok(true)
+        Self { program: program.to_owned(), bell, session: None, stored: Vec::new() }
     }
 
     fn session(&mut self) -> Result<&Session, WfpError> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.bell)?,
+            None => {
+                let session = Session::open(&self.bell)?;
+                session.watch(&self.stored);
+                session
+            }
         };
         Ok(self.session.insert(session))
     }
@@ -127,10 +109,8 @@ impl Firewall {
         let steps = steps(found, wanted);
         self.with_session(|session| {
             session.engine.transact(&steps)?;
-            match session.engine.read()?.difference(wanted) {
-                None => Ok(()),
-                Some(difference) => Err(WfpError::ReadsBackDifferently(difference)),
-            }
+            session.watch(wanted);
+            Ok(())
         })
     }
 
@@ -139,62 +119,47 @@ impl Firewall {
         let bindings = Bindings { interfaces, application: memory::application_id(&self.program)? };
         Ok(bind(filters, &bindings))
     }
-
-    fn store(&mut self, filters: &[Filter]) -> Result<(), WfpError> {
-        // The engine first: without one there is nothing to bind for.
-        let found = self.read()?;
-        let wanted = self.bound(filters)?;
-        self.transact(&found, &wanted)?;
-        self.session()?.watch(&wanted);
-        self.stored = wanted;
-        Ok(())
-    }
 }
 
 impl Guarded for Firewall {
-    type Wish = NetworkPolicy;
+    /// Not yet bound to interfaces.
+    type Wish = Option<Arc<Vec<Filter>>>;
     type Error = WfpError;
     const NAME: &'static str = "firewall";
-    const EVERY: Duration = Duration::from_secs(10);
+    const ALL_OR_NOTHING: bool = true;
 
-    fn apply(&mut self, policy: NetworkPolicy) -> Result<Option<String>, WfpError> {
-        let Some(rules) = Ruleset::lower(&policy) else {
-            return self.remove().map(|removed| removed.then(|| "filters removed".to_owned()));
-        };
-        let filters = wfp::compile(&rules);
-        self.store(&filters)?;
-        self.filters = Some(filters);
-        Ok(None)
+    fn every(&self) -> Duration {
+        Duration::from_secs(10)
     }
 
-    fn guard(&mut self) -> Result<Option<String>, WfpError> {
-        let Some(filters) = self.filters.clone() else { return Ok(None) };
+    fn put(&mut self, wish: &Self::Wish) -> Result<Option<String>, WfpError> {
+        // The engine first: without one there is nothing to bind for.
         let found = self.read()?;
-        let tampered = found.difference(&self.stored);
-        // A tunnel interface that came or went changes what is wanted; nobody tampered then.
-        let wanted = self.bound(&filters)?;
-        if found.difference(&wanted).is_some() {
-            self.store(&filters)?;
-        } else if let Some(session) = &self.session {
-            session.watch(&self.stored);
-        }
-        Ok(tampered)
+        let wanted = match wish {
+            Some(filters) => self.bound(filters)?,
+            None if found.is_empty() => return Ok(None),
+            None => Vec::new(),
+        };
+        self.transact(&found, &wanted)?;
+        self.stored = wanted;
+        Ok(wish.is_none().then(|| "filters removed".to_owned()))
     }
 
-    fn check(&mut self) -> Result<String, String> {
-        let found = self.read().map_err(|error| error.to_string())?;
-        let Some(filters) = self.filters.clone() else {
-            return if found.is_empty() {
-                Ok("no filter of ours".to_owned())
-            } else {
-                Err("filters of ours are there".to_owned())
-            };
+    fn difference(&mut self, wish: &Self::Wish) -> Result<Option<Difference>, WfpError> {
+        let found = self.read()?;
+        let Some(filters) = wish else {
+            let left = || Difference { what: "filters of ours are there".to_owned(), tampered: true };
+            return Ok((!found.is_empty()).then(left));
         };
-        let wanted = self.bound(&filters).map_err(|error| error.to_string())?;
-        match found.difference(&wanted) {
-            None => Ok("the filters are those of the policy".to_owned()),
-            Some(difference) => Err(difference),
-        }
+        let wanted = self.bound(filters)?;
+        // A tunnel interface that came or went changes what is wanted; nobody tampered then.
+        let tampered = found.difference(&self.stored);
+        let differs = |what| Difference { tampered: tampered.is_some(), what: tampered.unwrap_or(what) };
+        Ok(found.difference(&wanted).map(differs))
+    }
+
+    fn in_words(wish: &Self::Wish) -> &'static str {
+        if wish.is_some() { "the filters are those of the policy" } else { "no filter of ours" }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Routes over macOS's routing socket (`route(4)`) and the lists of `sysctl(3)`: what is missing is added, what is ours and
-//! not wanted is removed, then all is read back.
+//! not wanted is removed.
 //!
 //! In the table, for a connected IPv4-only tunnel (`netstat -rn`): `0/1` and `128.0/1` (and both for IPv6) to `127.0.0.1`
 //! with flag `R` (reject), `0/2`, `64/2`, `128/2` and `192/2` to `utun6861`, the gateway's address to the default router.
@@ -52,12 +52,6 @@ pub enum RouteError {
     /// A list that cannot be read.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The tunnel interface is not there or not up although all traffic is meant to use it.
-    #[error("the tunnel interface {0} is not there or not up")]
-    NoTunnelInterface(String),
-    /// Everything was accepted but reads back differently.
-    #[error("routes read back differently: {0}")]
-    NotInForce(String),
 }
 
 /// What was read of the host in one moment.
@@ -96,34 +90,12 @@ impl Routing {
         Ok(Self { socket, sequence: AtomicU32::new(1) })
     }
 
-    /// Makes the plan true and reads it back. The fence is added before anything else.
+    /// Changes what differs, the fence before anything else. A destination can be in the table once, so what stands in the
+    /// place of one of ours goes first.
     ///
     /// # Errors
-    /// A refusal, or a result that reads back differently. What could be added stays.
-    pub fn apply(&self, plan: &MacRoutePlan) -> Result<(), RouteError> {
-        let mut host = read()?;
-        for _ in 0..2 {
-            self.close(&host.difference(plan))?;
-            host = read()?;
-            if host.difference(plan).is_empty() {
-                break;
-            }
-            // A list that ran into a change by somebody else reads wrongly once.
-        }
-        let left = host.difference(plan);
-        if !left.is_empty() {
-            return Err(RouteError::NotInForce(left.describe()));
-        }
-        match &plan.tunnel {
-            Some(name) if plan.tunnel_required && plan.tunnel_index(&host.view).is_none() => {
-                Err(RouteError::NoTunnelInterface(name.to_string()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Changes what differs. A destination can be in the table once, so what stands in the place of one of ours goes first.
-    fn close(&self, difference: &RouteDifference) -> Result<(), RouteError> {
+    /// A refusal. What could be added stays.
+    pub fn close(&self, difference: &RouteDifference) -> Result<(), RouteError> {
         for route in &difference.in_the_way {
             tracing::warn!(route = %route.destination, "a route of another program was in the place of one of ours");
         }

@@ -4,11 +4,10 @@
 //! The routes are those of the running system only: a restart forgets them, and so does the end of the interface.
 #![expect(unsafe_code, reason = "the table is reached by calls of iphlpapi.dll")]
 
-use crate::keeper::guarded::Guarded;
+use crate::keeper::guarded::{Asks, Difference, Guarded, Wish};
 use crate::monitor::windows::{destination, forward_table, luid_of, socket_address, status};
-use crate::routes::RoutePlan;
 use crate::routes::plan::Family;
-use crate::routes::plan_windows::{INTERFACE_METRIC, ROUTE_METRIC, RouteDifference, WindowsRoutes};
+use crate::routes::plan_windows::{INTERFACE_METRIC, ROUTE_METRIC, WindowsRoutes};
 use hamn_core::net::InterfaceName;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -31,12 +30,6 @@ pub enum RouteError {
         /// Why not.
         source: io::Error,
     },
-    /// All traffic is meant to use the tunnel, and there is none.
-    #[error("there is no interface {0}")]
-    NoInterface(InterfaceName),
-    /// Everything was accepted but reads back otherwise.
-    #[error("routes read back differently: {0}")]
-    ReadsBackDifferently(RouteDifference),
 }
 
 fn failed(action: impl Into<String>) -> impl FnOnce(io::Error) -> RouteError {
@@ -47,81 +40,73 @@ fn failed(action: impl Into<String>) -> impl FnOnce(io::Error) -> RouteError {
 /// The routes of one policy in the system's table.
 #[derive(Default)]
 pub struct Routes {
-    wish: WindowsRoutes,
     /// The interface that routes were added to last; they go with it.
     used: Option<InterfaceName>,
     /// Its LUID then: another one is a new interface, which nobody emptied.
     luid: Option<u64>,
 }
 
-impl Routes {
-    /// Removes our routes from the interface of this name. True when there were any.
-    ///
-    /// # Errors
-    /// See [`RouteError`].
-    pub fn remove(interface: &InterfaceName) -> Result<bool, RouteError> {
-        let Some(luid) = luid_of(interface) else { return Ok(false) };
-        let ours = ours(luid)?;
-        ours.iter().try_for_each(|net| delete(luid, *net))?;
-        Ok(!ours.is_empty())
-    }
-
-    fn make_true(&mut self) -> Result<(), RouteError> {
-        let previous = self.used.take().filter(|used| Some(used) != self.wish.tunnel.as_ref());
-        if let Some(previous) = previous {
-            Self::remove(&previous)?;
-        }
-        let Some(name) = self.wish.tunnel.clone() else { return Ok(()) };
-        self.luid = luid_of(&name);
-        self.used = Some(name.clone());
-        let Some(luid) = self.luid else {
-            // While a tunnel is being verified its routes are added once the interface appears.
-            return if self.wish.required { Err(RouteError::NoInterface(name)) } else { Ok(()) };
-        };
-        for family in self.wish.families() {
-            settle_interface(luid, family)?;
-        }
-        let difference = self.wish.difference(&ours(luid)?);
-        difference.missing.iter().try_for_each(|net| create(luid, *net))?;
-        difference.extra.iter().try_for_each(|net| delete(luid, *net))?;
-        let difference = self.wish.difference(&ours(luid)?);
-        if difference.is_empty() { Ok(()) } else { Err(RouteError::ReadsBackDifferently(difference)) }
-    }
-
-    /// How the table differs, when there is an interface to have routes on.
-    fn difference(&self) -> Result<Option<RouteDifference>, RouteError> {
-        let Some(luid) = self.wish.tunnel.as_ref().and_then(luid_of) else { return Ok(None) };
-        ours(luid).map(|found| Some(self.wish.difference(&found)))
+impl Wish for WindowsRoutes {
+    fn asks(&self) -> Asks {
+        if self.tunnel.is_some() { Asks::Keeping } else { Asks::Removal }
     }
 }
 
 impl Guarded for Routes {
-    type Wish = RoutePlan;
+    type Wish = WindowsRoutes;
     type Error = RouteError;
     const NAME: &'static str = "routes";
-    const EVERY: Duration = Duration::from_secs(10);
+    const ALL_OR_NOTHING: bool = false;
 
-    fn apply(&mut self, plan: RoutePlan) -> Result<Option<String>, RouteError> {
-        self.wish = WindowsRoutes::of(&plan);
-        self.make_true().map(|()| None)
+    fn every(&self) -> Duration {
+        Duration::from_secs(10)
     }
 
-    fn guard(&mut self) -> Result<Option<String>, RouteError> {
-        // Without its interface there is nothing to restore; the reporter tells of the loss.
-        let Some(difference) = self.difference()?.filter(|difference| !difference.is_empty()) else { return Ok(None) };
-        let same_interface = self.wish.tunnel.as_ref().and_then(luid_of) == self.luid;
-        self.make_true()?;
-        Ok(same_interface.then(|| difference.to_string()))
-    }
-
-    fn check(&mut self) -> Result<String, String> {
-        match self.difference().map_err(|error| error.to_string())? {
-            Some(difference) if !difference.is_empty() => Err(difference.to_string()),
-            None if self.wish.required => Err("the tunnel interface is gone".to_owned()),
-            Some(_) => Ok("routes are those of the policy".to_owned()),
-            None => Ok("no route of ours".to_owned()),
+    fn put(&mut self, wish: &WindowsRoutes) -> Result<Option<String>, RouteError> {
+        let Some(name) = &wish.tunnel else {
+            // Also what a crashed process of ours left.
+            let removed = remove(&self.used.take().unwrap_or_else(InterfaceName::tunnel))?;
+            return Ok(removed.then(|| "routes removed".to_owned()));
+        };
+        if let Some(previous) = self.used.replace(name.clone()).filter(|used| used != name) {
+            remove(&previous)?;
         }
+        self.luid = luid_of(name);
+        // While a tunnel is being verified its routes are added once the interface appears.
+        let Some(luid) = self.luid else { return Ok(None) };
+        for family in wish.families() {
+            settle_interface(luid, family)?;
+        }
+        let difference = wish.difference(&ours(luid)?);
+        difference.missing.iter().try_for_each(|net| create(luid, *net))?;
+        difference.extra.iter().try_for_each(|net| delete(luid, *net))?;
+        Ok(None)
     }
+
+    fn difference(&mut self, wish: &WindowsRoutes) -> Result<Option<Difference>, RouteError> {
+        // Without its interface there is nothing to restore; the reporter tells of the loss.
+        let Some(luid) = wish.tunnel.as_ref().and_then(luid_of) else { return Ok(None) };
+        let found = wish.difference(&ours(luid)?);
+        let differs = || Difference { what: found.to_string(), tampered: self.luid == Some(luid) };
+        Ok((!found.is_empty()).then(differs))
+    }
+
+    fn lacks(&mut self, wish: &WindowsRoutes) -> Result<Option<String>, RouteError> {
+        let gone = wish.tunnel.as_ref().filter(|name| wish.required && luid_of(name).is_none());
+        Ok(gone.map(|name| format!("there is no interface {name}")))
+    }
+
+    fn in_words(wish: &WindowsRoutes) -> &'static str {
+        if wish.tunnel.is_some() { "routes are those of the policy" } else { "no route of ours" }
+    }
+}
+
+/// Removes our routes from the interface of this name. True when there were any.
+fn remove(interface: &InterfaceName) -> Result<bool, RouteError> {
+    let Some(luid) = luid_of(interface) else { return Ok(false) };
+    let ours = ours(luid)?;
+    ours.iter().try_for_each(|net| delete(luid, *net))?;
+    Ok(!ours.is_empty())
 }
 
 /// Our routes on the interface: those that a program made. The system's own, for addresses and multicast, are "local".

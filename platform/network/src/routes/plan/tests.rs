@@ -1,23 +1,17 @@
 //! What the route plan is for named policies.
 
 use super::*;
-
-fn nets(list: &[&str]) -> Vec<IpNet> {
-    list.iter().map(|net| net.parse().unwrap()).collect()
-}
+use crate::fixtures::{all, everything, verify_only};
 
 fn tunnel(traffic: TunnelTraffic, lan_resolvers: &[&str]) -> TunnelAccess {
-    TunnelAccess {
-        interface: "hamn0".to_owned().try_into().unwrap(),
-        addresses: nets(&["10.64.0.2/32", "fd00:64::2/128"]),
-        traffic,
-        resolvers: vec!["10.64.0.1".parse().unwrap()],
-        lan_resolvers: lan_resolvers.iter().map(|address| address.parse().unwrap()).collect(),
-    }
+    let tunnel = crate::fixtures::tunnel(&["10.64.0.2/32", "fd00:64::2/128"], traffic);
+    // Snapshots name the interface, on whichever system they are compared.
+    let interface = "hamn0".to_owned().try_into().unwrap();
+    TunnelAccess { interface, resolvers: all(&["10.64.0.1"]), lan_resolvers: all(lan_resolvers), ..tunnel }
 }
 
 fn plan(tunnel: Option<TunnelAccess>, lan: &[&str]) -> RoutePlan {
-    RoutePlan::for_policy(&NetworkPolicy::Enforce(Enforced { tunnel, lan: nets(lan), ..Enforced::default() }))
+    RoutePlan::for_policy(&NetworkPolicy::Enforce(Enforced { tunnel, lan: all(lan), ..Enforced::default() }))
 }
 
 #[test]
@@ -37,31 +31,29 @@ fn blocked_with_lan() {
 
 #[test]
 fn verifying() {
-    let peers = vec!["10.64.0.1".parse().unwrap(), "fd00:64::1".parse().unwrap()];
-    let plan = plan(Some(tunnel(TunnelTraffic::VerifyOnly { peers }, &[])), &[]);
+    let plan = plan(Some(tunnel(verify_only(&["10.64.0.1", "fd00:64::1"]), &[])), &[]);
     assert!(!plan.tunnel_required);
     insta::assert_snapshot!(plan.describe());
 }
 
 #[test]
 fn connected_with_both_families() {
-    let carries = nets(&["0.0.0.0/0", "::/0"]);
-    let plan = plan(Some(tunnel(TunnelTraffic::Everything { carries }, &[])), &[]);
+    let plan = plan(Some(tunnel(everything(&["0.0.0.0/0", "::/0"]), &[])), &[]);
     assert!(plan.tunnel_required);
     insta::assert_snapshot!(plan.describe());
 }
 
 #[test]
 fn connected_ipv4_only_with_lan_resolver() {
-    let mut access = tunnel(TunnelTraffic::Everything { carries: nets(&["0.0.0.0/0"]) }, &["192.168.1.53"]);
+    let mut access = tunnel(everything(&["0.0.0.0/0"]), &["192.168.1.53"]);
     access.addresses.truncate(1);
     insta::assert_snapshot!(plan(Some(access), &["192.168.1.0/24"]).describe());
 }
 
 #[test]
 fn every_enforcing_plan_ends_in_unreachable_and_catches_everything_before_main() {
-    let carries = nets(&["0.0.0.0/0", "::/0"]);
-    for plan in [plan(None, &[]), plan(Some(tunnel(TunnelTraffic::Everything { carries }, &[])), &["10.1.0.0/16"])] {
+    let connected = tunnel(everything(&["0.0.0.0/0", "::/0"]), &[]);
+    for plan in [plan(None, &[]), plan(Some(connected), &["10.1.0.0/16"])] {
         for family in Family::BOTH {
             let last = plan.rules.iter().rfind(|rule| rule.family == family).unwrap();
             assert_eq!(*last, RuleSpec::plain(family, EVERYTHING, Table::Hamn));
@@ -75,7 +67,7 @@ fn every_enforcing_plan_ends_in_unreachable_and_catches_everything_before_main()
 
 #[test]
 fn routes_of_a_family_without_tunnel_address_are_left_out() {
-    let mut access = tunnel(TunnelTraffic::Everything { carries: nets(&["0.0.0.0/0", "::/0"]) }, &[]);
+    let mut access = tunnel(everything(&["0.0.0.0/0", "::/0"]), &[]);
     access.addresses.truncate(1);
     let plan = plan(Some(access), &[]);
     assert!(!plan.routes.contains(&into_tunnel(Family::V6.everything())));

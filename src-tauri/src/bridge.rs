@@ -1,5 +1,6 @@
 //! What the commands, the tray and the window share. It holds no decision about protection and no secret.
 
+use crate::autostart;
 use crate::environment::Environment;
 use crate::files::{self, Kind, Saved};
 use crate::link::{Board, Conversation, Link};
@@ -18,7 +19,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tauri::{AppHandle, Manager};
-use tauri_plugin_autostart::ManagerExt;
 use tauri_plugin_notification::NotificationExt;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
@@ -109,7 +109,7 @@ impl Bridge {
 
     /// The user may have changed the desktop's list of programs that start with the session: it is the truth.
     fn adopt_autostart(&self, app: &AppHandle) {
-        let Ok(enabled) = app.autolaunch().is_enabled() else { return };
+        let Ok(enabled) = autostart::is_on(app) else { return };
         let adopt = |old: &Preferences| Ok((old.autostart != enabled).then(|| Preferences { autostart: enabled, ..old.clone() }));
         if let Err(problem) = self.preferences.change(adopt) {
             tracing::warn!(%problem, "preferences are not kept");
@@ -233,8 +233,7 @@ fn came_up(before: &Link, after: &Link) -> Option<Destination> {
 }
 
 fn set_autostart(app: &AppHandle, wanted: bool) -> Result<(), Problem> {
-    let list = app.autolaunch();
-    if wanted { list.enable() } else { list.disable() }.map_err(|error| {
+    autostart::set(app, wanted).map_err(|error| {
         Problem::with_detail(ProblemCode::Internal, format!("starting with the session: {error}"))
             .action("Change the programs that start with your session in the settings of your desktop.")
     })

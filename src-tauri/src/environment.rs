@@ -1,7 +1,20 @@
 //! What the environment says: where the helper's socket and the window's own files are. The only place that looks at it.
 
+#[cfg(target_os = "linux")]
+#[path = "environment/linux.rs"]
+mod user;
+#[cfg(target_os = "macos")]
+#[path = "environment/macos.rs"]
+mod user;
+#[cfg(windows)]
+#[path = "environment/windows.rs"]
+mod user;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// Why there is no directory of preferences.
+pub const NO_CONFIG: &str = user::NO_CONFIG;
 
 /// Variables of the window.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -25,25 +38,10 @@ impl Environment {
         let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         // A relative directory would depend on where the program was started.
         let absolute = |name: &str| path(name).filter(|path| path.is_absolute());
-        let config = path("HAMN_GUI_CONFIG_DIR").or_else(|| user_config(absolute).map(|config| config.join("hamn")));
+        let config = path("HAMN_GUI_CONFIG_DIR").or_else(|| user::config(absolute).map(|config| config.join("hamn")));
         let fresh_instance = variable("HAMN_GUI_FRESH_INSTANCE").is_some_and(|value| value == "1");
         Self { socket: path("HAMN_SOCKET"), config, fresh_instance }
     }
-}
-
-#[cfg(not(any(windows, target_os = "macos")))]
-fn user_config(absolute: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))
-}
-
-#[cfg(target_os = "macos")]
-fn user_config(absolute: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    absolute("HOME").map(|home| home.join("Library/Application Support"))
-}
-
-#[cfg(windows)]
-fn user_config(absolute: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    absolute("APPDATA")
 }
 
 #[cfg(all(test, target_os = "linux"))]

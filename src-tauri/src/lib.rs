@@ -11,12 +11,14 @@ mod names {
 }
 
 pub mod arguments;
+mod autostart;
 pub mod bindings;
 pub mod bridge;
 pub mod commands;
 pub mod deep_link;
 pub mod environment;
 pub mod files;
+mod instance;
 pub mod link;
 pub mod navigation;
 pub mod notify;
@@ -79,21 +81,17 @@ fn start_log() {
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let environment = Environment::of_process();
-    let config = environment.config.clone().ok_or("neither HOME nor XDG_CONFIG_HOME says where preferences are kept")?;
+    let config = environment.config.clone().ok_or(environment::NO_CONFIG)?;
     let mut builder = tauri::Builder::default();
     if !environment.fresh_instance {
-        builder = builder.plugin(tauri_plugin_single_instance::init(|app, arguments, _directory| {
-            follow(app, Arguments::parse(arguments.iter().skip(1)));
-        }));
+        builder = instance::prepare(builder, &config, |app, arguments| follow(app, Arguments::parse(arguments.iter().skip(1))));
     }
     let remembered = tauri_plugin_window_state::Builder::default()
         .with_state_flags(window::REMEMBERED)
         .with_filename(config.join("window-state.json").to_string_lossy());
+    builder = builder.plugin(tauri_plugin_notification::init());
+    builder = system::prepare(autostart::prepare(builder).plugin(remembered.build()));
     builder
-        .plugin(tauri_plugin_notification::init())
-        .plugin(tauri_plugin_autostart::Builder::new().app_name("hamn-gui").arg("--autostarted").build())
-        .plugin(remembered.build())
-        .plugin(system::links())
         .invoke_handler(with_commands!(handled))
         .setup(move |app| {
             set_up(app.handle(), &environment, &config, arguments)?;
@@ -116,6 +114,10 @@ fn set_up(app: &AppHandle, environment: &Environment, config: &Path, arguments: 
 
 /// Another start of the program: this one answers.
 fn follow(app: &AppHandle, arguments: Arguments) {
+    if app.try_state::<Bridge>().is_none() {
+        // It is still being started, and will be shown.
+        return;
+    }
     if let Some(view) = arguments.view {
         window::navigate(app, view);
     }

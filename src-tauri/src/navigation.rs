@@ -1,17 +1,19 @@
 //! Where the page may go: nowhere. The only document is the one inside the program.
 
+#[cfg(not(windows))]
+#[path = "navigation/elsewhere.rs"]
+mod own;
+#[cfg(windows)]
+#[path = "navigation/windows.rs"]
+mod own;
+
 use tauri::Url;
 
 /// True for the program's own page.
 #[must_use]
 pub fn is_own(url: &Url) -> bool {
     let plain = url.port().is_none() && url.username().is_empty() && url.password().is_none();
-    match (url.scheme(), url.host_str()) {
-        ("tauri", Some("localhost")) => plain,
-        // The web view of Windows has no schemes of programs.
-        ("http" | "https", Some("tauri.localhost")) => plain && cfg!(windows),
-        _ => false,
-    }
+    plain && (url.scheme(), url.host_str()) == (own::SCHEME, Some(own::HOST))
 }
 
 #[cfg(test)]
@@ -20,17 +22,19 @@ mod tests {
 
     #[test]
     fn only_the_own_page_may_be_shown() {
-        for own in ["tauri://localhost", "tauri://localhost/", "tauri://localhost/index.html#x"] {
+        let origin = format!("{}://{}", own::SCHEME, own::HOST);
+        for own in ["", "/", "/index.html#x"] {
+            let own = format!("{origin}{own}");
             assert!(is_own(&own.parse().unwrap()), "{own}");
         }
         for other in [
             "https://example.com/",
-            "http://tauri.localhost/",
+            "https://tauri.localhost/",
+            own::FOREIGN,
             "http://localhost/",
             "tauri://example.com/",
             "tauri://localhost.example.com/",
-            "tauri://localhost:80/",
-            "tauri://a@localhost/",
+            "http://tauri.localhost.example.com/",
             "file:///etc/passwd",
             "data:text/html,x",
             "javascript:alert(1)",
@@ -39,6 +43,8 @@ mod tests {
             "blob:tauri://localhost/1",
             "ipc://localhost/connect",
             "hamn://connect/se",
+            &format!("{origin}:81/"),
+            &format!("{}://a@{}/", own::SCHEME, own::HOST),
         ] {
             assert!(!is_own(&other.parse().unwrap()), "{other}");
         }

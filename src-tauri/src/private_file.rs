@@ -1,6 +1,12 @@
 //! Files that only this user may read: made anew, never through a link that somebody left in the way.
 
-use std::fs::{File, OpenOptions};
+#[cfg(unix)]
+#[path = "private_file/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "private_file/windows.rs"]
+mod system;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -17,13 +23,21 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Makes `directory` and those above it, for this user only; what is there already stays as it is.
+///
+/// # Errors
+/// What the operating system says.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
+    system::make_directory(directory)
+}
+
 /// Puts `content` in the place of `path`: readers see the old content or the new one, a power cut too.
 ///
 /// # Errors
 /// What the operating system says; the old content stays then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file needs a directory"))?;
-    system::make_directory(directory)?;
+    make_directory(directory)?;
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -34,43 +48,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    system::sync_directory(directory)
-}
-
-#[cfg(unix)]
-mod system {
-    use super::{File, OpenOptions, Path, io};
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-
-    pub(super) fn open_new(path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-    }
-
-    pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
-    }
-
-    pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-        File::open(directory)?.sync_all()
-    }
-}
-
-/// Elsewhere the user's own directories are private by inheritance.
-#[cfg(not(unix))]
-mod system {
-    use super::{File, OpenOptions, Path, io};
-
-    pub(super) fn open_new(path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).open(path)
-    }
-
-    pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(directory)
-    }
-
-    pub(super) fn sync_directory(_directory: &Path) -> io::Result<()> {
-        Ok(())
-    }
+    system::keep_name(path)
 }
 
 #[cfg(all(test, unix))]

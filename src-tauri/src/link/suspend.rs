@@ -1,5 +1,15 @@
 //! Notices that the computer slept: what was heard before is old, and a connection may be dead without knowing it.
 
+#[cfg(target_os = "linux")]
+#[path = "suspend/linux.rs"]
+mod clock;
+#[cfg(target_os = "macos")]
+#[path = "suspend/macos.rs"]
+mod clock;
+#[cfg(windows)]
+#[path = "suspend/windows.rs"]
+mod clock;
+
 use std::time::Duration;
 
 /// A shorter stop is nothing that a user would call sleep.
@@ -14,7 +24,7 @@ pub struct Sleep<C = fn() -> Option<Duration>> {
 
 impl Default for Sleep {
     fn default() -> Self {
-        Self::new(time_asleep)
+        Self::new(clock::time_asleep)
     }
 }
 
@@ -33,21 +43,6 @@ impl<C: Fn() -> Option<Duration>> Sleep<C> {
             (None, _) | (_, None) => false,
         }
     }
-}
-
-/// One clock counts while the computer sleeps, the other does not.
-#[cfg(target_os = "linux")]
-fn time_asleep() -> Option<Duration> {
-    use nix::time::{ClockId, clock_gettime};
-    let with_sleep = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
-    let without = clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?;
-    Some(Duration::from(with_sleep).saturating_sub(Duration::from(without)))
-}
-
-/// The web views of the other systems come back with a broken connection, which is noticed as such.
-#[cfg(not(target_os = "linux"))]
-fn time_asleep() -> Option<Duration> {
-    None
 }
 
 #[cfg(test)]
@@ -69,10 +64,9 @@ mod tests {
         assert!(!sleep.happened());
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn this_system_knows_its_sleep() {
-        assert!(time_asleep().is_some());
+        assert!(clock::time_asleep().is_some());
         assert!(!Sleep::default().happened());
     }
 }

@@ -30,7 +30,8 @@ const HELP: &str = "cargo xtask COMMAND
   package windows [--dev] [--from DIR] [--to DIR] [--sign-windows CERT]
                                    MSI and setup program from the cross build's programs, or from what DIR has
   package macos --binaries DIR [--to DIR] [--sign-macos CERT]
-                                   the flat package for macOS from programs that were built on a Mac
+                                   the flat package for macOS from programs that were built on a Mac; --info alone prints the
+                                   window's Info.plist, for the Mac that signs the window first
   package templates                write the templates of group policy into installers/windows again
   check-cross                      Windows and macOS from here: types and lints, programs linked for Windows, tests under Wine
   check-cross --seeded [--only P]  does that turn red? one mistake in each file of Windows or macOS alone (whose path has P)

@@ -12,6 +12,9 @@ use std::time::Instant;
 /// A number that is a text. The name is not used anywhere, so that only its type is wrong.
 const WRONG_LINE: &str = "\n/// A seeded mistake.\npub const SEEDED_MISTAKE: u8 = \"no number\";\n";
 
+/// The one crate that does not lie in `platform`.
+const WINDOW: &str = "src-tauri";
+
 /// A file that one system alone compiles.
 #[derive(Debug, PartialEq, Eq)]
 struct Seed {
@@ -32,7 +35,7 @@ impl Drop for Copy {
 /// The system that a file belongs to, by its name or the directory that it lies in.
 fn system_of(file: &Path) -> Option<&'static str> {
     let words: Vec<&str> = file.iter().filter_map(|part| part.to_str()).collect();
-    let platform = words.first() == Some(&"platform") && words.contains(&"src");
+    let platform = words.first().is_some_and(|folder| ["platform", WINDOW].contains(folder)) && words.contains(&"src");
     let inside = |system: &str| words.iter().any(|word| word.strip_suffix(".rs").unwrap_or(word) == system);
     match (platform, inside("windows"), inside("macos")) {
         (true, true, false) => Some("windows"),
@@ -44,7 +47,8 @@ fn system_of(file: &Path) -> Option<&'static str> {
 fn seed_of(file: &str) -> Option<Seed> {
     let path = PathBuf::from(file);
     let target = system_of(&path)?;
-    let package = format!("hamn-{}", path.iter().nth(1)?.to_str()?);
+    let mut folders = path.iter().filter_map(|part| part.to_str());
+    let package = if folders.next()? == WINDOW { "hamn-gui".to_owned() } else { format!("hamn-{}", folders.next()?) };
     (path.extension()? == "rs").then_some(Seed { file: path, package, target })
 }
 
@@ -133,9 +137,13 @@ mod tests {
         assert_eq!(seed("platform/network/src/firewall/apply/windows.rs"), network("windows"));
         assert_eq!(seed("platform/network/src/firewall/apply/windows/calls.rs"), network("windows"));
         assert_eq!(seed("platform/network/src/network/macos.rs"), network("macos"));
-        for neutral in
-            ["platform/network/src/lib.rs", "platform/network/src/firewall/compile/wfp.rs", "tests/model/src/windows.rs"]
-        {
+        assert_eq!(seed("src-tauri/src/system/macos.rs"), Some(("hamn-gui".to_owned(), "macos")));
+        for neutral in [
+            "src-tauri/src/system.rs",
+            "platform/network/src/lib.rs",
+            "platform/network/src/firewall/compile/wfp.rs",
+            "tests/model/src/windows.rs",
+        ] {
             assert_eq!(seed(neutral), None, "{neutral}");
         }
         assert_eq!(seed("platform/network/tests/windows.rs"), None);

@@ -1,5 +1,5 @@
 //! `cargo xtask package macos`: a flat package, made on Linux. Apple's linker and frameworks are not here, so the programs come from a Mac, in
-//! the directory that `--binaries` names: `hamn`, `hamn-helper` and, when there is a window, `Hamn.app`.
+//! the directory that `--binaries` names: `hamn`, `hamn-helper` and, when there is a window, `hamn-gui` or a signed `Hamn.app`.
 
 mod bom;
 mod cpio;
@@ -36,8 +36,14 @@ pub struct Release {
     work: PathBuf,
 }
 
-/// Packs what `--binaries DIR` has into `--to DIR`; `--sign-macos CERT` signs the package by `rcodesign`.
+/// Packs what `--binaries DIR` has into `--to DIR`; `--sign-macos CERT` signs the package by `rcodesign`. `--info` prints the window's
+/// `Info.plist`, for the Mac that signs the window before it is packed.
 pub fn package(mut arguments: Arguments) -> Result<ExitCode> {
+    if arguments.contains("--info") {
+        finish(arguments)?;
+        answer(tree::information(env!("CARGO_PKG_VERSION"))?.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     let binaries: PathBuf = arguments.value_from_str("--binaries")?;
     let to: Option<PathBuf> = arguments.opt_value_from_str("--to")?;
     let certificate: Option<PathBuf> = arguments.opt_value_from_str("--sign-macos")?;

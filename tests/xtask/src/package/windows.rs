@@ -27,6 +27,9 @@ pub const NEEDS: &[Need] = &[
     ("sha256sum", "coreutils"),
 ];
 
+/// The window, the library that finds WebView2 for it, and that library's licence.
+const WINDOW: [&str; 3] = ["hamn-gui.exe", "WebView2Loader.dll", "WebView2Loader-LICENSE.txt"];
+
 /// The target whose programs are packed.
 pub const TARGET: &str = "x86_64-pc-windows-gnu";
 
@@ -67,12 +70,16 @@ pub fn package(mut arguments: Arguments) -> Result<ExitCode> {
     };
     let to = std::path::absolute(to.map_or_else(|| Ok(target_dir()?.join("package")), Ok::<_, anyhow::Error>)?)?;
     fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
+    let (mut packages, window) = (vec!["hamn-cli", "hamn-helper"], programs.join(WINDOW[0]).is_file());
+    if window {
+        packages.push("hamn-gui");
+    }
     let release = Release {
         version: msi_version(&version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()))?,
         epoch: epoch()?,
         programs,
         driver: wintun::find_driver()?,
-        licences: licences::texts_for(&["hamn-cli", "hamn-helper"], false, Some(TARGET))?,
+        licences: licences::texts_for(&packages, window, Some(TARGET))?,
         work: to.join(format!(".work-{}", std::process::id())),
         signer: certificate.map(Signer::new).transpose()?,
     };
@@ -96,10 +103,10 @@ fn build(release: &Release, to: &Path) -> Result<Vec<PathBuf>> {
 /// Puts every file that the MSI has into the work directory, under its installed name. True when the window is among them.
 fn lay_out(release: &Release) -> Result<bool> {
     let (work, root) = (&release.work, root()?);
-    let window = release.programs.join("hamn-gui.exe").is_file();
+    let window = release.programs.join(WINDOW[0]).is_file();
     let mut programs = vec!["hamn.exe", "hamn-helper.exe"];
     if window {
-        programs.push("hamn-gui.exe");
+        programs.push(WINDOW[0]);
     } else {
         say("There is no hamn-gui.exe: these installers have no window.");
     }
@@ -117,7 +124,8 @@ fn lay_out(release: &Release) -> Result<bool> {
         }
     }
     if window {
-        copy(&release.programs.join("WebView2Loader.dll"), &work.join("WebView2Loader.dll"))?;
+        copy(&release.programs.join(WINDOW[1]), &work.join(WINDOW[1]))?;
+        fs::write(work.join(WINDOW[2]), with_carriage_returns(&read(&root.join("installers/windows").join(WINDOW[2]))?))?;
     }
     copy(&release.driver.library, &work.join("wintun.dll"))?;
     copy(&release.driver.licence, &work.join("wintun-LICENSE.txt"))?;

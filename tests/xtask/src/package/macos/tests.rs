@@ -1,7 +1,7 @@
 //! Builds the package from stand-in programs (nothing for macOS can be linked here) and reads it back: the archive with libarchive, the bill
 //! of materials with a reader of its own, the scripts with a shell. No Apple software has seen any of it.
 
-use super::tree::{DIRECTORY, HOME, tree};
+use super::tree::{DIRECTORY, HOME, Node, tree};
 use super::*;
 use crate::build::root;
 use crate::package::read;
@@ -35,13 +35,10 @@ fn can_pack() -> bool {
 
 fn release(directory: &Path, version: &str) -> Release {
     let binaries = directory.join("binaries");
-    fs::create_dir_all(binaries.join("Hamn.app/Contents/MacOS")).unwrap();
+    fs::create_dir_all(&binaries).unwrap();
     fs::write(binaries.join("hamn"), "in place of the command line").unwrap();
     fs::write(binaries.join("hamn-helper"), vec![7_u8; 5000]).unwrap();
-    fs::write(binaries.join("Hamn.app/Contents/Info.plist"), "<plist/>").unwrap();
-    let window = binaries.join("Hamn.app/Contents/MacOS/hamn-gui");
-    fs::write(&window, "in place of the window").unwrap();
-    fs::set_permissions(window, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(binaries.join("hamn-gui"), "in place of the window").unwrap();
     Release { version: version.to_owned(), epoch: 1_700_000_000, binaries, work: directory.join("work") }
 }
 
@@ -101,6 +98,44 @@ fn the_package_has_every_file_with_its_rights_and_root_as_owner() {
     fs::create_dir_all(&files).unwrap();
     output(tool("bsdtar").unwrap().arg("-xf").arg(out.join("hamn.pkg/Payload")).arg("-C").arg(&files)).unwrap();
     assert!(fs::read(files.join(HOME).join("bin/hamn-helper")).unwrap() == vec![7_u8; 5000]);
+}
+
+#[test]
+fn the_window_is_put_together_or_taken_as_it_was_signed_and_answers_to_its_links() {
+    let scratch = Scratch::new("window");
+    let mut release = release(&scratch.0, "1.2.3");
+    let made = tree(&release).unwrap();
+    let content = |nodes: &[Node], path: &str| {
+        let path = format!("Applications/Hamn.app/Contents/{path}");
+        nodes.iter().find(|node| node.path == path).map(|node| node.content.clone())
+    };
+    let information = String::from_utf8(content(&made, "Info.plist").unwrap()).unwrap();
+    assert!(information.contains("<string>1.2.3</string>") && !information.contains('@'), "{information}");
+    // What the system asks for, and what the program calls itself.
+    let flat: String = information.split_whitespace().collect();
+    assert!(flat.contains("<key>CFBundleURLSchemes</key><array><string>hamn</string></array>"), "{flat}");
+    let configuration = read(&root().unwrap().join("src-tauri/tauri.conf.json")).unwrap();
+    let configuration: serde_json::Value = serde_json::from_str(&configuration).unwrap();
+    for (key, name) in [("CFBundleIdentifier", "identifier"), ("CFBundleExecutable", "mainBinaryName")] {
+        let value = configuration[name].as_str().unwrap();
+        assert!(flat.contains(&format!("<key>{key}</key><string>{value}</string>")), "{key}");
+    }
+    assert_eq!(content(&made, "Resources/icon.icns").unwrap()[..4], *b"icns");
+
+    // Made and signed on a Mac: every byte stays.
+    let bundle = release.binaries.join("Hamn.app/Contents");
+    for folder in ["MacOS", "_CodeSignature"] {
+        fs::create_dir_all(bundle.join(folder)).unwrap();
+    }
+    fs::write(bundle.join("MacOS/hamn-gui"), "signed").unwrap();
+    fs::set_permissions(bundle.join("MacOS/hamn-gui"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(bundle.join("_CodeSignature/CodeResources"), "seal").unwrap();
+    fs::write(bundle.join("Info.plist"), &information).unwrap();
+    let taken = tree(&release).unwrap();
+    assert_eq!(content(&taken, "MacOS/hamn-gui").unwrap(), b"signed");
+    assert_eq!(content(&taken, "_CodeSignature/CodeResources").unwrap(), b"seal");
+    release.version = "1.2.4".to_owned();
+    assert!(tree(&release).is_err(), "another version's window");
 }
 
 #[test]

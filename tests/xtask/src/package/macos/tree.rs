@@ -19,6 +19,9 @@ pub const HOME: &str = "Library/Application Support/Hamn";
 /// What launchd reads.
 pub const DAEMON: &str = "Library/LaunchDaemons/org.hamn.helper.plist";
 
+/// Where the window is.
+const WINDOW: &str = "Applications/Hamn.app";
+
 /// A file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -80,12 +83,45 @@ pub fn tree(release: &Release) -> Result<Vec<Node>> {
     nodes.push(node(&format!("{HOME}/version"), REGULAR | 0o644, 0, format!("{}\n", release.version).into_bytes()));
     nodes.push(node(DAEMON, REGULAR | 0o644, 0, text("org.hamn.helper.plist")?));
     nodes.push(node("private/etc/paths.d/org.hamn", REGULAR | 0o644, 0, format!("/{HOME}/bin\n").into_bytes()));
-    let window = release.binaries.join("Hamn.app");
-    if window.is_dir() {
-        nodes.push(node("Applications", DIRECTORY | 0o775, ADMIN, Vec::new()));
-        add(&window, "Applications/Hamn.app", &mut nodes)?;
-    }
+    window(release, &mut nodes)?;
     Ok(in_order(&nodes))
+}
+
+/// The window: as the Mac that built and signed it made it, or put together here around the program.
+fn window(release: &Release, nodes: &mut Vec<Node>) -> Result<()> {
+    let (bundle, program) = (release.binaries.join("Hamn.app"), release.binaries.join("hamn-gui"));
+    if !bundle.is_dir() && !program.is_file() {
+        return Ok(());
+    }
+    nodes.push(node("Applications", DIRECTORY | 0o775, ADMIN, Vec::new()));
+    let information = information(&release.version)?;
+    if bundle.is_dir() {
+        let found = read(&bundle.join("Contents/Info.plist"))?;
+        ensure!(
+            found == information,
+            "{}: its Info.plist is not the one that `cargo xtask package macos --info` prints",
+            bundle.display()
+        );
+        return add(&bundle, WINDOW, nodes);
+    }
+    for path in ["", "/Contents", "/Contents/MacOS", "/Contents/Resources"] {
+        nodes.push(node(&format!("{WINDOW}{path}"), DIRECTORY | 0o755, 0, Vec::new()));
+    }
+    let icon = fs::read(root()?.join("src-tauri/icons/icon.icns")).context("read the icon")?;
+    for (name, rights, content) in [
+        ("Info.plist", 0o644, information.into_bytes()),
+        ("PkgInfo", 0o644, b"APPL????".to_vec()),
+        ("MacOS/hamn-gui", 0o755, fs::read(&program).with_context(|| format!("read {}", program.display()))?),
+        ("Resources/icon.icns", 0o644, icon),
+    ] {
+        nodes.push(node(&format!("{WINDOW}/Contents/{name}"), REGULAR | rights, 0, content));
+    }
+    Ok(())
+}
+
+/// What the window says of itself to macOS: its name, and that links which begin with `hamn:` are its.
+pub fn information(version: &str) -> Result<String> {
+    Ok(read(&root()?.join("installers/macos/Info.plist"))?.replace("@VERSION@", version))
 }
 
 fn node(path: &str, mode: u32, group: u32, content: Vec<u8>) -> Node {

@@ -29,7 +29,7 @@ pub fn build(release: &Release, window: bool, to: &Path) -> Result<PathBuf> {
     output(&mut wixl)?;
     let mut build = tool("msibuild")?;
     build.arg(&path);
-    for statement in tables::statements() {
+    for statement in tables::statements(window) {
         build.arg("-q").arg(statement);
     }
     let done = build.output().context("run msibuild")?;

@@ -9,6 +9,8 @@ const KEY: &str = r"SOFTWARE\Hamn\Setup";
 /// Where the helper looks for the settings given to the installer: those that hold, and those where people start.
 const POLICY: [(&str, &str, &str); 2] =
     [("set", r"SOFTWARE\Hamn\Policy", "LOCKED<>\"0\""), ("free", r"SOFTWARE\Hamn\Policy\Recommended", "LOCKED=\"0\"")];
+/// What the window's process calls itself (`identifier` in its configuration).
+pub const WINDOW: &str = "org.hamn.client";
 /// Public properties besides the settings.
 pub const OTHERS: [&str; 4] = ["INSTALLDIR", "LOCKED", "FORGET", "PURGE"];
 
@@ -47,8 +49,11 @@ fn value(key: &str, name: &str, form: &str, property: &str, key_path: &str) -> S
 }
 
 /// The statements, in order. Nothing in them comes from outside this program.
-pub fn statements() -> Vec<String> {
+pub fn statements(window: bool) -> Vec<String> {
     let mut all = fixed();
+    if window {
+        all.extend(shortcut());
+    }
     let mut secure: Vec<&str> = vec!["WIX_DOWNGRADE_DETECTED", "WIX_UPGRADE_DETECTED"];
     secure.extend(OTHERS);
     secure.extend(SETTINGS.iter().map(|setting| setting.property));
@@ -92,6 +97,19 @@ fn fixed() -> Vec<String> {
          'REMOVE~=\"ALL\" AND PURGE=\"1\" AND NOT UPGRADINGPRODUCTCODE', 3501)",
     ];
     words.into_iter().map(str::to_owned).collect()
+}
+
+/// The name of the window's process on its shortcut: without it Windows shows no notification of a program that is no package.
+fn shortcut() -> [String; 2] {
+    [
+        "CREATE TABLE MsiShortcutProperty (MsiShortcutProperty CHAR(72) NOT NULL, Shortcut_ CHAR(72) NOT NULL, \
+         PropertyKey CHAR(255) NOT NULL LOCALIZABLE, PropVariantValue CHAR(255) NOT NULL LOCALIZABLE PRIMARY KEY MsiShortcutProperty)"
+            .to_owned(),
+        format!(
+            "INSERT INTO MsiShortcutProperty (MsiShortcutProperty, Shortcut_, PropertyKey, PropVariantValue) \
+             VALUES ('menu', 'menu', 'System.AppUserModel.ID', '{WINDOW}')"
+        ),
+    ]
 }
 
 /// Finds what an earlier installation was given.

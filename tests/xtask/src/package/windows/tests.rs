@@ -165,6 +165,10 @@ fn the_window_comes_with_its_library_its_place_in_the_start_menu_and_its_links()
     assert_eq!((shortcut[1].as_str(), shortcut[4].as_str()), ("ProgramMenuFolder", "[INSTALLDIR]hamn-gui.exe"));
     let link = table(&msi, "Registry").into_iter().find(|row| row[2].ends_with(r"hamn\shell\open\command")).unwrap();
     assert_eq!(link[4], r#""[INSTALLDIR]hamn-gui.exe" "%1""#);
+    let names: Vec<Vec<String>> = table(&msi, "MsiShortcutProperty");
+    assert_eq!(names, [["menu", &shortcut[0], "System.AppUserModel.ID", "org.hamn.client"]]);
+    let configuration: Value = serde_json::from_str(&read(&root().unwrap().join("src-tauri/tauri.conf.json")).unwrap()).unwrap();
+    assert_eq!(configuration["identifier"], tables::WINDOW, "what the process calls itself");
     let used: Vec<String> = table(&msi, "FeatureComponents").into_iter().map(|row| row[1].clone()).collect();
     assert!(used.contains(&"window".to_owned()) && used.contains(&"menu".to_owned()), "{used:?}");
 }

@@ -130,11 +130,22 @@ impl Wine {
         stage::files_below(&home).unwrap().iter().map(|path| path.to_str().unwrap().to_owned()).collect()
     }
 
+    /// Windows has everybody's Start menu for an installation for everybody; Wine takes the user's.
+    fn is_in_start_menu(&self) -> bool {
+        let menu = "Microsoft/Windows/Start Menu/Programs/Hamn.lnk";
+        let users = fs::read_dir(self.drive().join("users")).unwrap().map(|user| user.unwrap().path().join("AppData/Roaming"));
+        users.chain([self.drive().join("ProgramData")]).any(|place| place.join(menu).is_file())
+    }
+
     /// Every installed file is the one that was packed.
     fn assert_files(&self, version: &str) {
-        assert_eq!(self.installed(), FILES);
+        self.assert_these(&FILES, version);
+    }
+
+    fn assert_these(&self, files: &[&str], version: &str) {
+        assert_eq!(self.installed(), files);
         let work = self.scratch.0.join(format!("work-{version}"));
-        for name in FILES {
+        for name in files {
             let packed = work.join(Path::new(name).file_name().unwrap());
             let installed = self.drive().join("Program Files/Hamn").join(name);
             assert!(fs::read(&installed).unwrap() == fs::read(&packed).unwrap(), "{name} is not the one of {version}");
@@ -411,7 +422,7 @@ fn wine_the_setup_program_installs_repairs_upgrades_and_removes_silently() {
 }
 
 /// With the programs of the cross build, which `HAMN_WINDOWS_PROGRAMS` names: the MSI has them, the service's entry is the one that the
-/// helper configures, and the installed command line runs.
+/// helper configures, and the installed command line runs; with a window among them, its shortcut and its links come and go with it.
 #[test]
 #[ignore = "needs Wine and HAMN_WINDOWS_PROGRAMS: cargo xtask check-cross"]
 fn wine_real_programs_are_installed_configured_and_removed() {
@@ -423,12 +434,21 @@ fn wine_real_programs_are_installed_configured_and_removed() {
     release.programs = PathBuf::from(programs);
     let msi = wine.bring(&build(&release, &wine.scratch.0).unwrap()[0]);
     wine.expect(&format!(r"msiexec /i {msi} /qn /l*v C:\install.log ORGANISATION=Example"), 0);
-    wine.assert_files("1.2.3");
-    assert!(wine.command("wine").args([r"C:\Program Files\Hamn\hamn.exe", "--version"]).status().unwrap().success());
+    let window = release.programs.join(WINDOW[0]).is_file();
+    let mut files = FILES.to_vec();
+    files.extend(WINDOW.iter().filter(|_| window));
+    files.sort_unstable();
+    wine.assert_these(&files, "1.2.3");
+    for program in ["hamn.exe", WINDOW[0]].into_iter().take(if window { 2 } else { 1 }) {
+        let path = format!(r"C:\Program Files\Hamn\{program}");
+        assert!(wine.command("wine").args([&path, "--version"]).status().unwrap().success(), "{program}");
+    }
+    assert_eq!(wine.is_in_start_menu(), window);
     let registry = wine.registry();
     registry.assert_service();
+    assert_eq!(registry.value(r"Software\Classes\hamn", "URL Protocol").is_some(), window);
     assert!(registry.value(SERVICE, "ImagePath").unwrap().contains("\\\""), "the helper puts its path into quotation marks");
     wine.expect(&format!(r"msiexec /x {msi} /qn /l*v C:\remove.log PURGE=1"), 0);
-    assert_eq!(wine.installed(), Vec::<String>::new());
+    assert!(wine.installed().is_empty() && !wine.is_in_start_menu(), "{:?}", wine.installed());
     wine.registry().assert_clean();
 }

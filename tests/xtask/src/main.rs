@@ -29,7 +29,7 @@ const HELP: &str = "cargo xtask COMMAND
                                    them: deb and rpm of the helper, and of the window
   package windows [--dev] [--from DIR] [--to DIR] [--sign-windows CERT]
                                    MSI and setup program from the cross build's programs, or from what DIR has
-  package macos --binaries DIR [--to DIR] [--sign-macos CERT]
+  package macos --binaries DIR [--to DIR] [--sign-macos CERT [--timestamp-url URL|none]]
                                    the flat package for macOS from programs that were built on a Mac; --info alone prints the
                                    window's Info.plist, for the Mac that signs the window first
   package templates                write the templates of group policy into installers/windows again

@@ -36,8 +36,9 @@ pub struct Release {
     work: PathBuf,
 }
 
-/// Packs what `--binaries DIR` has into `--to DIR`; `--sign-macos CERT` signs the package by `rcodesign`. `--info` prints the window's
-/// `Info.plist`, for the Mac that signs the window before it is packed.
+/// Packs what `--binaries DIR` has into `--to DIR`; `--sign-macos CERT` signs the package by `rcodesign`, with key and certificate
+/// of one PEM file and the time stamp of `--timestamp-url URL` (`none` leaves it out). `--info` prints the window's `Info.plist`, for the Mac
+/// that signs the window before it is packed.
 pub fn package(mut arguments: Arguments) -> Result<ExitCode> {
     if arguments.contains("--info") {
         finish(arguments)?;
@@ -47,9 +48,11 @@ pub fn package(mut arguments: Arguments) -> Result<ExitCode> {
     let binaries: PathBuf = arguments.value_from_str("--binaries")?;
     let to: Option<PathBuf> = arguments.opt_value_from_str("--to")?;
     let certificate: Option<PathBuf> = arguments.opt_value_from_str("--sign-macos")?;
+    let time_stamps: Option<String> = arguments.opt_value_from_str("--timestamp-url")?;
     let version: Option<String> = arguments.opt_value_from_str("--package-version")?;
     finish(arguments)?;
     install_missing(&[NEEDS])?;
+    ensure!(time_stamps.is_none() || certificate.is_some(), "--timestamp-url belongs to --sign-macos");
     ensure!(
         certificate.is_none() || find("rcodesign").is_some(),
         "rcodesign is missing: `cargo install --locked apple-codesign`"
@@ -60,15 +63,25 @@ pub fn package(mut arguments: Arguments) -> Result<ExitCode> {
     ensure!(is_version(&version), "{version:?} is not a version: numbers with dots between them");
     let work = to.join(format!(".work-{}", std::process::id()));
     let release = Release { version, epoch: epoch()?, binaries: std::path::absolute(binaries)?, work };
-    let made = flat::build(&release, &to);
+    let signing = certificate.as_deref().map(|certificate| (certificate, time_stamps.as_deref()));
+    let made = make(&release, &to, signing);
     let _ = fs::remove_dir_all(&release.work);
-    let made = made?;
-    match certificate {
-        Some(certificate) => sign(&made, &certificate)?,
+    answer(&made?.display().to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Packs and signs beside the place where the package belongs: one that could not be signed never gets there.
+fn make(release: &Release, to: &Path, signing: Option<(&Path, Option<&str>)>) -> Result<PathBuf> {
+    let beside = release.work.join("made");
+    fs::create_dir_all(&beside).with_context(|| format!("create {}", beside.display()))?;
+    let made = flat::build(release, &beside)?;
+    match signing {
+        Some((certificate, time_stamps)) => sign(&made, certificate, time_stamps)?,
         None => say("The package is not signed: Gatekeeper refuses it, `sudo installer -pkg` takes it."),
     }
-    answer(&made.display().to_string());
-    Ok(ExitCode::SUCCESS)
+    let path = to.join(made.file_name().context("a package without a name")?);
+    fs::rename(&made, &path).with_context(|| format!("put {} into its place", path.display()))?;
+    Ok(path)
 }
 
 /// What the scripts can compare.
@@ -78,8 +91,13 @@ fn is_version(text: &str) -> bool {
 }
 
 /// Signs the package in place. The programs inside are signed on the Mac that builds them.
-fn sign(package: &Path, certificate: &Path) -> Result<()> {
-    output(tool("rcodesign")?.args(["sign", "--pem-source"]).arg(certificate).arg(package)).map(drop)
+fn sign(package: &Path, certificate: &Path, time_stamps: Option<&str>) -> Result<()> {
+    let mut command = tool("rcodesign")?;
+    command.arg("sign").arg("--pem-file").arg(certificate);
+    if let Some(url) = time_stamps {
+        command.args(["--timestamp-url", url]);
+    }
+    output(command.arg(package)).map(drop)
 }
 
 #[cfg(test)]

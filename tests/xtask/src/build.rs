@@ -1,8 +1,14 @@
 //! Cargo, called with one target directory, one selection of packages and one profile for everything.
 
+use crate::say;
 use anyhow::{Context, Result, bail};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// How long a command waits for those of another clone.
+const OTHERS_END_S: u64 = 7_200;
 
 /// Everything but the window. A subset of these packages would have other features in shared dependencies, and cargo would build those a
 /// second time; so they are always built together, and subsets of the tests are chosen by nextest's filters. The window needs WebKit's
@@ -25,27 +31,55 @@ pub fn target_dir() -> Result<PathBuf> {
     Ok(cache.context("neither HAMN_TARGET_DIR nor HOME is set")?.join("hamn/target"))
 }
 
-/// Makes the target directory this clone's. Cargo keeps a workspace's own crates apart by their place *within* the workspace, so a
-/// second clone at an older commit would run programs that look for their files in the first: those are built anew. What they depend
-/// on stays.
+/// Makes the target directory this clone's, until the file that it returns is dropped. Cargo keeps a workspace's own crates apart by
+/// their place *within* the workspace, so a second clone at an older commit would run programs that look for their files in the first:
+/// those are built anew, once no command of the first runs any more. What they depend on stays.
 ///
 /// # Errors
-/// The directory cannot be written, or cargo cannot clean it.
-pub fn take_target_dir() -> Result<()> {
+/// The directory cannot be written, cargo cannot clean it, or another clone's command does not end.
+pub fn take_target_dir() -> Result<File> {
     let (place, here) = (target_dir()?, root()?);
     std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
     let note = place.join("built-from");
-    let before = std::fs::read_to_string(&note).unwrap_or_default();
-    if Path::new(&before) == here {
-        return Ok(());
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&note);
+    let file = open().with_context(|| format!("open {}", note.display()))?;
+    let is_ours = || std::fs::read_to_string(&note).is_ok_and(|before| Path::new(&before) == here);
+    // Commands of one clone run beside each other, as a test that packs does; the kernel frees the lock of one that is killed.
+    file.lock_shared()?;
+    if is_ours() {
+        return Ok(file);
     }
-    for profile in ["dev", "release"] {
-        let cleaned = cargo(&format!("clean --quiet --workspace --profile {profile}"))?.status().context("run cargo clean")?;
-        if !cleaned.success() {
-            bail!("{} holds another clone's programs, which cannot be removed", place.display());
+    file.unlock()?;
+    lock_alone(&file, &place)?;
+    if !is_ours() {
+        for profile in ["dev", "release"] {
+            let cleaned =
+                cargo(&format!("clean --quiet --workspace --profile {profile}"))?.status().context("run cargo clean")?;
+            if !cleaned.success() {
+                bail!("{} holds another clone's programs, which cannot be removed", place.display());
+            }
         }
+        std::fs::write(&note, here.to_string_lossy().as_bytes()).with_context(|| format!("write {}", note.display()))?;
     }
-    std::fs::write(&note, here.to_string_lossy().as_bytes()).with_context(|| format!("write {}", note.display()))
+    // Somebody else may take it in between, which the note then shows.
+    file.unlock()?;
+    file.lock_shared()?;
+    if is_ours() { Ok(file) } else { bail!("another clone took {} at the same moment: try again", place.display()) }
+}
+
+fn lock_alone(file: &File, place: &Path) -> Result<()> {
+    for second in 0..OTHERS_END_S {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if second == 0 => {
+                say(&format!("A command of another clone uses {}: waiting for its end.", place.display()));
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", place.display())),
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    bail!("another clone's command still uses {}: end it, or set HAMN_TARGET_DIR to another directory", place.display())
 }
 
 /// Where the programs of a development build are.

@@ -65,10 +65,14 @@ fn main() -> ExitCode {
         answer(HELP);
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = command.as_deref().map_or(Ok(()), |_| build::take_target_dir()) {
-        say(&format!("xtask: {error:#}"));
-        return ExitCode::FAILURE;
-    }
+    // Held to the end.
+    let _target_dir = match command.as_deref().map(|_| build::take_target_dir()).transpose() {
+        Ok(taken) => taken,
+        Err(error) => {
+            say(&format!("xtask: {error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let result = match command.as_deref() {
         Some("demo") => commands::demo(arguments),
         Some("test") => checks::test(arguments),

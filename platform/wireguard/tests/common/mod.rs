@@ -205,10 +205,11 @@ impl Lab {
 
     /// Mbit/s of one iperf3 stream of a second from the client, or to it.
     pub fn iperf(&self, address: &str, more: &str) -> f64 {
-        // Not for one client: an attempt that fails half way would end it.
+        // Not for one client: an attempt that fails half way would end it. With -J, iperf3 ends well when it was refused, too.
         let server = self.gateway.process(&["iperf3", "-s", "-p", "5201"]);
         let script = format!(
-            "for i in $(seq 100); do iperf3 -c {address} -p 5201 -C cubic -t 1 -J {more} > /tmp/iperf.$$ && break; sleep 0.02; done
+            "for i in $(seq 100); do iperf3 -c {address} -p 5201 -C cubic -t 1 -J {more} > /tmp/iperf.$$
+                 grep -q sum_received /tmp/iperf.$$ && break; sleep 0.02; done
              cat /tmp/iperf.$$; rm /tmp/iperf.$$"
         );
         let text = self.client.sh(&script);

@@ -20,6 +20,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+/// The keys that a policy can have.
+pub const KEYS: [&str; 12] = [
+    "lockdown",
+    "kill_switch",
+    "auto_connect",
+    "always_on",
+    "allow_lan",
+    "dns",
+    "ipv6",
+    "destination",
+    "provider",
+    "who_may_disconnect",
+    "profiles_allowed",
+    "organisation",
+];
+
 /// A larger policy file is refused.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 
@@ -353,20 +369,6 @@ impl Managed {
     }
 
     fn read(&mut self, key: &str, value: Value) -> Result<(), ManagedError> {
-        const KEYS: [&str; 12] = [
-            "lockdown",
-            "kill_switch",
-            "auto_connect",
-            "always_on",
-            "allow_lan",
-            "dns",
-            "ipv6",
-            "destination",
-            "provider",
-            "who_may_disconnect",
-            "profiles_allowed",
-            "organisation",
-        ];
         if !KEYS.contains(&key) {
             if self.unknown.len() < 100 {
                 self.unknown.push(json::shown(key));

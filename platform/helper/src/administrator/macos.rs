@@ -2,7 +2,7 @@
 //! administrator's directory. Only what is forced counts: other preferences any user could write.
 #![expect(unsafe_code, reason = "managed preferences have no safe wrapper in the crates we use")]
 
-use super::values::{KEYS, Property, document, of_properties};
+use super::values::{Property, document, of_properties};
 use core_foundation::array::CFArray;
 use core_foundation::base::{CFType, TCFType};
 use core_foundation::boolean::CFBoolean;
@@ -10,6 +10,7 @@ use core_foundation::dictionary::CFDictionary;
 use core_foundation::number::CFNumber;
 use core_foundation::string::CFString;
 use core_foundation_sys::preferences::{CFPreferencesAppSynchronize, CFPreferencesAppValueIsForced, CFPreferencesCopyAppValue};
+use hamn_core::managed::KEYS;
 use std::path::Path;
 use std::time::Duration;
 

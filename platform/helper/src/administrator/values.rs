@@ -7,21 +7,6 @@
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// The keys that a policy can have, as `hamn_core::managed` knows them.
-pub const KEYS: [&str; 12] = [
-    "lockdown",
-    "kill_switch",
-    "auto_connect",
-    "always_on",
-    "allow_lan",
-    "dns",
-    "ipv6",
-    "destination",
-    "provider",
-    "who_may_disconnect",
-    "profiles_allowed",
-    "organisation",
-];
 /// More values than any policy has.
 pub const MAX_VALUES: usize = 256;
 /// Longest value in bytes, and longest name in characters.

@@ -72,7 +72,7 @@ fn every_key_can_be_said_in_the_registry() {
 
 #[test]
 fn the_keys_are_those_of_the_reader() {
-    for key in KEYS {
+    for key in managed::KEYS {
         let document = document(&[Named { name: key.to_owned(), value: Value::Null, locked: true }]);
         let error = managed::parse(&document.unwrap()).expect_err(key);
         assert!(error.to_string().contains(key), "{error}");

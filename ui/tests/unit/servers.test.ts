@@ -1,4 +1,4 @@
-// The Servers view: folding, the tree with its keys, ten thousand rows, sorting and filters, and every state in words.
+// The Servers view: what it shows and says, ten thousand rows, sorting and filters, and every state in words.
 import { mockIPC, mockWindows } from '@tauri-apps/api/mocks';
 import { fireEvent, render, screen, waitFor, within } from '@testing-library/svelte';
 import axe from 'axe-core';
@@ -9,20 +9,15 @@ import { link } from '../../src/state/link.svelte';
 import { listing as listingState } from '../../src/state/listing.svelte';
 import { preferences } from '../../src/state/preferences.svelte';
 import { route } from '../../src/state/route.svelte';
-import { country } from '../../src/text/format';
 import { browsing } from '../../src/views/servers/browsing.svelte';
-import { countryNames, fold, found, haystack, queryWords } from '../../src/views/servers/fold';
-import { featuresOf, placesOf, rowsOf, search, sorted, type PlaceNode } from '../../src/views/servers/places';
+import { rowsOf } from '../../src/views/servers/places';
 import { profiles } from '../../src/views/servers/profiles.svelte';
 import Servers from '../../src/views/servers/Servers.svelte';
-import { Typeahead, treeWish } from '../../src/views/servers/tree-keys';
 import { preferences as answeredPreferences } from '../fixtures/answers';
 import { hostile } from '../fixtures/hostile';
 import { connected, linkWith, links, statusWith } from '../fixtures/links';
 import { largeListing, listing } from '../fixtures/listing';
 
-const words = { locale: 'en', countryName: country };
-const noFilters = { onlineOnly: false, features: [] };
 const closed = () => false;
 
 interface Asked {
@@ -102,180 +97,6 @@ async function violations(): Promise<string[]> {
     (violation) => `${violation.id}: ${violation.nodes.map((node) => node.html).join(' | ')}`
   );
 }
-
-describe('folding', () => {
-  it.each([
-    ['goteborg', 'Göteborg'],
-    ['goeteborg', 'Göteborg'],
-    ['gothenburg', 'Göteborg'],
-    ['GÖTEBORG', 'Göteborg'],
-    ['malmo', 'Malmö'],
-    ['kobenhavn', 'København'],
-    ['copenhagen', 'København'],
-    ['munich', 'München'],
-    ['lodz', 'Łódź'],
-    ['sao paulo', 'São Paulo'],
-    ['05', 'vpn05'],
-    ['vpn05', 'VPN05'],
-    ['se sto 001', 'se-sto-001']
-  ])('"%s" finds %s', (query, name) => {
-    expect(queryWords(query).every((word) => found(haystack([name]), word))).toBe(true);
-  });
-
-  it('finds countries by code, in English, in their own language and in that of the window', () => {
-    const sweden = haystack(countryNames('se', 'de'));
-    for (const word of ['se', 'sweden', 'sverige', 'schweden']) expect(found(sweden, word), word).toBe(true);
-    expect(found(haystack(countryNames('us', 'en')), 'usa')).toBe(true);
-    expect(found(haystack(countryNames('gb', 'en')), 'uk')).toBe(true);
-    expect(found(haystack(countryNames('nl', 'en')), 'holland')).toBe(true);
-  });
-
-  it('takes two letters only at the beginning of a word', () => {
-    expect(found(haystack(['Marseille']), 'se')).toBe(false);
-    expect(found(haystack(['Marseille']), 'seil')).toBe(true);
-  });
-
-  it('survives hostile names and bounds a query', () => {
-    for (const text of hostile) expect(typeof fold(text)).toBe('string');
-    expect(queryWords('a b c d e f g h i j k'.repeat(100)).length).toBeLessThanOrEqual(8);
-    expect(countryNames('<b>', 'en')).toEqual(['<b>']);
-  });
-});
-
-describe('places', () => {
-  const places = () => placesOf(listing, words);
-  const flat = (nodes: readonly PlaceNode[]) => rowsOf(nodes, () => true).map((row) => row.node.name);
-
-  it('sums up countries and cities from what can be used', () => {
-    const sweden = places()[1];
-    expect(sweden).toMatchObject({ name: 'Sweden', servers: 4, latency: 8, usable: true });
-    // 31, 88 and 12; the one under maintenance has no say.
-    expect(sweden?.children.map((city) => city.load)).toEqual([60, 12]);
-  });
-
-  it('searches across levels and opens only what the words need', () => {
-    const whole = search(places(), queryWords('sweden'), noFilters);
-    expect(whole.nodes.map((node) => node.name)).toEqual(['Sweden']);
-    expect(whole.servers).toBe(4);
-    const deep = search(places(), queryWords('sverige vpn05'), noFilters);
-    expect(flat(deep.nodes)).toEqual(['Sweden', 'Malmö', 'vpn05', 'Sweden', 'United States']);
-    expect([...deep.open]).toEqual(expect.arrayContaining(['country:se', 'city:mma']));
-    expect(search(places(), queryWords('zzz'), noFilters).nodes).toEqual([]);
-  });
-
-  it('finds a server by the country of its exit', () => {
-    const result = search(places(), queryWords('malmo states'), noFilters);
-    expect(flat(result.nodes)).toEqual(['Sweden', 'Malmö', 'vpn05', 'United States']);
-    expect(result.open.has('server:vpn05')).toBe(true);
-  });
-
-  it('sorts at every level, unknown and unusable last', () => {
-    const byLoad = sorted(places(), 'load', 'en');
-    expect(byLoad.map((node) => node.name)).toEqual(['Sweden', 'Germany', 'United States']);
-    expect(byLoad[1]?.children[0]?.children.map((node) => node.name)).toEqual(['vpn12', 'vpn11']);
-    const stockholm = byLoad[0]?.children.find((node) => node.name === 'Stockholm');
-    expect(stockholm?.children.map((node) => node.name)).toEqual(['vpn01', 'vpn02']);
-    expect(sorted(places(), 'latency', 'en').map((node) => node.name)).toEqual(['Sweden', 'United States', 'Germany']);
-  });
-
-  it('filters and counts what is left', () => {
-    const online = search(places(), [], { onlineOnly: true, features: [] });
-    expect(online.servers).toBe(6);
-    expect(flat(online.nodes)).not.toContain('vpn02');
-    expect(search(places(), [], { onlineOnly: false, features: ['ipv6'] }).servers).toBe(7);
-    expect(search(places(), [], { onlineOnly: false, features: ['p2p'] }).nodes).toEqual([]);
-    expect(featuresOf(places())).toEqual([]);
-  });
-
-  it('passes over no place that has the words', () => {
-    // What a search means, without the short cut of the words below.
-    const slowly = (node: PlaceNode, wanted: readonly string[]): string[] => {
-      const left = wanted.filter((word) => !found(node.hay, word));
-      return node.kind === 'server' && left.length === 0
-        ? [node.key]
-        : node.children.flatMap((child) => slowly(child, left));
-    };
-    const leaves = (node: PlaceNode): string[] =>
-      node.kind === 'server' ? [node.key] : node.children.flatMap((child) => leaves(child));
-    const lists = [places(), sorted(placesOf(largeListing(), words), 'load', 'en')];
-    for (const query of [
-      's',
-      'se',
-      'se3',
-      'se3-04',
-      'e',
-      '049',
-      'city 3',
-      'sverige city',
-      'malmo',
-      'vpn01',
-      'se xyzzy',
-      ''
-    ]) {
-      for (const list of lists) {
-        const asked = queryWords(query);
-        const shown = new Set(search(list, asked, noFilters).nodes.flatMap(leaves));
-        const missed = list.flatMap((node) => slowly(node, asked)).filter((key) => !shown.has(key));
-        expect(missed, query).toEqual([]);
-      }
-    }
-    expect(search(places(), ['xyzzy'], noFilters).nodes).toEqual([]);
-  });
-
-  it('searches ten thousand servers quickly', () => {
-    const many = sorted(placesOf(largeListing(), words), 'name', 'en');
-    const times = ['s', 'se', 'city', '049', 'se city 1 04'].map((query) => {
-      const start = performance.now();
-      const result = search(many, queryWords(query), { onlineOnly: true, features: ['ipv6'] });
-      rowsOf(result.nodes, () => true);
-      return performance.now() - start;
-    });
-    // Generous for a busy machine; painting is measured in the browser.
-    expect(Math.min(...times)).toBeLessThan(50);
-  });
-});
-
-describe('keys of the tree', () => {
-  const list = rowsOf(placesOf(listing, words), (name) => name === 'country:se');
-  const wish = (name: string, at: number, typeahead = new Typeahead(), now = 0, rtl = false, more = {}) =>
-    treeWish({ key: name, ctrlKey: false, metaKey: false, altKey: false, ...more }, list, at, 3, rtl, typeahead, now);
-
-  it('moves, opens and closes after the ARIA practice', () => {
-    // Germany, Sweden (open), Malmö, Stockholm, United States
-    expect(wish('ArrowDown', 0)).toEqual({ wish: 'go', index: 1 });
-    expect(wish('ArrowUp', 0)).toEqual({ wish: 'go', index: 0 });
-    expect(wish('End', 0)).toEqual({ wish: 'go', index: 4 });
-    expect(wish('Home', 4)).toEqual({ wish: 'go', index: 0 });
-    expect(wish('PageDown', 0)).toEqual({ wish: 'go', index: 3 });
-    expect(wish('ArrowRight', 0)).toEqual({ wish: 'open', index: 0 });
-    expect(wish('ArrowRight', 1)).toEqual({ wish: 'go', index: 2 });
-    expect(wish('ArrowLeft', 1)).toEqual({ wish: 'close', index: 1 });
-    expect(wish('ArrowLeft', 2)).toEqual({ wish: 'go', index: 1 });
-    expect(wish('ArrowLeft', 0)).toBeNull();
-    expect(wish('Enter', 2)).toEqual({ wish: 'connect', index: 2 });
-    expect(wish(' ', 2)).toEqual({ wish: 'select', index: 2 });
-    expect(wish('*', 0)).toEqual({ wish: 'open_siblings', index: 0 });
-    expect(wish('ArrowDown', 0, undefined, 0, false, { altKey: true })).toBeNull();
-  });
-
-  it('mirrors left and right', () => {
-    expect(wish('ArrowLeft', 0, undefined, 0, true)).toEqual({ wish: 'open', index: 0 });
-    expect(wish('ArrowRight', 2, undefined, 0, true)).toEqual({ wish: 'go', index: 1 });
-  });
-
-  it('finds by typing, and marks a favourite with a lone f', () => {
-    const typed = new Typeahead();
-    expect(wish('s', 0, typed, 0)).toEqual({ wish: 'go', index: 1 });
-    expect(wish('t', 1, typed, 100)).toEqual({ wish: 'go', index: 3 });
-    // After a pause it is another word.
-    expect(wish('m', 3, typed, 5000)).toEqual({ wish: 'go', index: 2 });
-    expect(wish('f', 2, typed, 9000)).toEqual({ wish: 'favourite', index: 2 });
-    const inside = new Typeahead();
-    wish('u', 0, inside, 0);
-    expect(wish('f', 4, inside, 10)).toBeNull();
-    expect(wish('q', 0)).toBeNull();
-  });
-});
 
 describe('the view', () => {
   it('shows countries with load, state and place, and passes axe', async () => {

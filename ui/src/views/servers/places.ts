@@ -260,33 +260,53 @@ function notIn(hay: string, needles: readonly string[]): readonly string[] {
   return needles.length === 0 ? none : needles.filter((needle) => !hay.includes(needle));
 }
 
+/** Rows that a search opens by itself. More would be scrolled by, not read; what is further down stays closed, with its count. */
+const mostOpened = 200;
+
 /** The nodes that have all words (in themselves or above) and pass the filters. Nodes that match whole stay closed. */
 export function search(nodes: readonly PlaceNode[], words: readonly string[], filters: Filters): Found {
   const open = new Set<string>();
   const filtering = filters.onlineOnly || filters.features.length > 0;
+  let left = mostOpened;
+
+  /** Opens a place if there is room for what is below it. */
+  const opens = (node: PlaceNode): boolean => {
+    if (left <= 0) return false;
+    left -= node.children.length;
+    open.add(node.key);
+    return true;
+  };
+
+  const visitGroup = (node: PlaceNode, missing: readonly string[]): PlaceNode | null => {
+    // Nothing below can change the answer, so the subtree stays as it is.
+    if (missing.length === 0 && !filtering) return node;
+    // Before those below it: what is opened inside a closed place is not seen.
+    const opened = missing.length > 0 && opens(node);
+    const children = node.children.map((child) => visit(child, missing)).filter((child) => child !== null);
+    if (children.length === 0) {
+      if (opened) {
+        open.delete(node.key);
+        left += node.children.length;
+      }
+      return null;
+    }
+    if (children.length === node.children.length && children.every((child, n) => child === node.children[n]))
+      return node;
+    // The summary is of what is left: a filtered count that counts hidden servers would be wrong.
+    return { ...node, children, ...summary(children) };
+  };
 
   const visit = (node: PlaceNode, missing: readonly string[]): PlaceNode | null => {
-    const left = notIn(node.hay, missing);
+    const wanted = notIn(node.hay, missing);
     // Most of a tree is passed over here: a word that is neither in it nor below it.
-    if (left.length > 0 && left.some((needle) => !node.below.includes(needle))) return null;
-    if (node.kind === 'country' || node.kind === 'city') {
-      // Nothing below can change the answer, so the subtree stays as it is.
-      if (left.length === 0 && !filtering) return node;
-      const children = node.children.map((child) => visit(child, left)).filter((child) => child !== null);
-      if (children.length === 0) return null;
-      if (left.length > 0) open.add(node.key);
-      if (children.length === node.children.length && children.every((child, n) => child === node.children[n]))
-        return node;
-      // The summary is of what is left: a filtered count that counts hidden servers would be wrong.
-      return { ...node, children, ...summary(children) };
-    }
+    if (wanted.length > 0 && wanted.some((needle) => !node.below.includes(needle))) return null;
+    if (node.kind === 'country' || node.kind === 'city') return visitGroup(node, wanted);
     if (!passes(node, filters)) return null;
-    if (left.length === 0) return node;
+    if (wanted.length === 0) return node;
     // An exit matches together with its server, which then opens to show it.
-    const exits = node.children.filter((exit) => left.every((needle) => exit.hay.includes(needle)));
-    if (exits.length === 0) return null;
-    open.add(node.key);
-    return { ...node, children: exits };
+    const matches = (exit: PlaceNode) => notIn(exit.hay, wanted).length === 0;
+    if (!node.children.some(matches)) return null;
+    return opens(node) ? { ...node, children: node.children.filter(matches) } : node;
   };
 
   const needles = words.map(needleOf);

@@ -301,11 +301,11 @@ export function search(nodes: readonly PlaceNode[], words: readonly string[], fi
     // Most of a tree is passed over here: a word that is neither in it nor below it.
     if (wanted.length > 0 && wanted.some((needle) => !node.below.includes(needle))) return null;
     if (node.kind === 'country' || node.kind === 'city') return visitGroup(node, wanted);
-    if (!passes(node, filters)) return null;
+    if (filtering && !passes(node, filters)) return null;
     if (wanted.length === 0) return node;
-    // An exit matches together with its server, which then opens to show it.
+    // An exit matches together with its server, which then opens to show it. One word that is below is in one of them.
     const matches = (exit: PlaceNode) => notIn(exit.hay, wanted).length === 0;
-    if (!node.children.some(matches)) return null;
+    if (wanted.length > 1 && !node.children.some(matches)) return null;
     return opens(node) ? { ...node, children: node.children.filter(matches) } : node;
   };
 

@@ -5,11 +5,13 @@
 //! * Packets stay in trains: the device hands over super-packets of up to 64 KiB ([`split`]), whose sealed segments leave as
 //!   one message (`UDP_SEGMENT`); what arrives as a train (`UDP_GRO`) is opened and joined again ([`merge`]). Where the
 //!   kernel refuses any of this, packets go one by one.
-//! * Keys, handshakes, timers, cookies and replay are gotatun's (`gotatun::noise`), through its public API.
+//! * Handshakes, sessions and timers are our own (`noise`), so that a train is sealed and opened in one piece (`aead`) where
+//!   it lies. The check of handshakes under load and the answering cookies are gotatun's.
 //!
 //! Every duration is measured on `CLOCK_BOOTTIME`, which counts through suspend.
 #![cfg(target_os = "linux")]
 
+mod aead;
 pub mod allowed_ips;
 pub mod checksum;
 mod control;
@@ -18,6 +20,7 @@ mod engine;
 #[cfg(test)]
 mod faults;
 pub mod merge;
+mod noise;
 pub mod packet;
 #[cfg(test)]
 mod roundtrip;

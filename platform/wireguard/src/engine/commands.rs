@@ -3,7 +3,6 @@
 use super::{Identity, PASS_COMMANDS, Peer, PeerId, Plane};
 use crate::control::{Command, EngineError, PeerConfig, PeerStats, PeerUpdate};
 use crate::virtio::Header;
-use gotatun::tun::MtuWatcher;
 use gotatun::x25519::{PublicKey, StaticSecret};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ impl Plane {
             Command::Suspend(reply) => drop(reply.send(self.suspend())),
             Command::Resume(reply) => drop(reply.send(self.resume())),
             Command::Peers(reply) => {
-                let peers: Vec<PeerStats> = self.peers.iter().map(Peer::stats).collect();
+                let peers: Vec<PeerStats> = self.peers.iter().map(|peer| peer.stats(self.now_ms)).collect();
                 drop(reply.send(Ok(peers)));
             }
             Command::Port(reply) => drop(reply.send(Ok(self.sockets.port()))),
@@ -58,8 +57,7 @@ impl Plane {
     }
 
     fn add(&mut self, config: &PeerConfig) -> Result<(), EngineError> {
-        let limiter = Arc::clone(&self.identity.limiter);
-        let peer = Peer::new(config, &self.identity.private, limiter, &self.peers.indices);
+        let peer = Peer::new(config, &self.identity.local, &self.peers.indices);
         let id = self.peers.insert(peer);
         if let Err(error) = self.provide_sockets() {
             self.peers.remove(&config.public_key);
@@ -71,17 +69,17 @@ impl Plane {
 
     fn update(&mut self, key: &PublicKey, update: PeerUpdate) -> Result<(), EngineError> {
         let id = self.find(key)?;
+        let now_ms = self.now_ms;
         let PeerUpdate { preshared_key, endpoint, roaming, allowed_ips, keepalive_s } = update;
         let peer = self.peers.get_mut(id).ok_or(EngineError::NoPeer)?;
         if let Some(psk) = preshared_key {
-            peer.tunn.set_preshared_key(psk);
+            peer.channel.set_psk(psk);
         }
         if let Some(roaming) = roaming {
             peer.roaming = roaming;
         }
         if let Some(seconds) = keepalive_s {
-            peer.tunn.set_persistent_keepalive(seconds);
-            peer.schedule.set_keepalive(seconds);
+            peer.channel.set_keepalive(now_ms, seconds);
         }
         if let Some(endpoint) = endpoint {
             peer.endpoint = Some(endpoint);
@@ -121,16 +119,14 @@ impl Plane {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).map_err(EngineError::Mtu)?;
         self.device.set_mtu(socket.as_fd(), mtu).map_err(EngineError::Mtu)?;
         self.options.mtu = mtu;
-        self.mtu_watcher = MtuWatcher::new(mtu);
         Ok(())
     }
 
     /// Peers that have or want a session, with a place to reach them.
     fn wanted(&mut self) -> Vec<PeerId> {
-        let live = self.peers.iter_mut().filter(|(_, peer)| {
-            let wants = peer.tunn.time_since_last_handshake().is_some() || peer.tunn.persistent_keepalive().is_some();
-            wants && peer.endpoint.is_some()
-        });
+        let now_ms = self.now_ms;
+        let wants = |peer: &Peer| peer.channel.is_wanted(now_ms) && peer.endpoint.is_some();
+        let live = self.peers.iter_mut().filter(|(_, peer)| wants(peer));
         live.map(|(id, _)| id).collect()
     }
 
@@ -139,9 +135,7 @@ impl Plane {
         self.identity = Identity::new(key.clone(), self.options.handshakes_per_source);
         self.options.private_key = key;
         for (_, peer) in self.peers.iter_mut() {
-            let Identity { private, public, limiter, .. } = &self.identity;
-            peer.tunn.set_static_private(private.clone(), *public, Arc::clone(limiter));
-            peer.schedule.reset();
+            peer.channel.set_local(Arc::clone(&self.identity.local));
         }
         if self.suspended {
             return Ok(());
@@ -156,9 +150,8 @@ impl Plane {
         self.suspended = true;
         let wanted = self.wanted();
         for (id, peer) in self.peers.iter_mut() {
-            peer.tunn.reset();
-            peer.schedule.reset();
-            peer.holds_packets = wanted.contains(&id);
+            peer.channel.reset();
+            peer.resumes = wanted.contains(&id);
         }
         self.sockets.close();
         // Nothing that waits may leave later.
@@ -174,12 +167,12 @@ impl Plane {
         }
         self.sockets.provide(self.peers.families()).map_err(EngineError::Socket)?;
         self.suspended = false;
-        let held: Vec<PeerId> = self.peers.iter_mut().filter(|(_, peer)| peer.holds_packets).map(|(id, _)| id).collect();
+        let wanted: Vec<PeerId> = self.peers.iter_mut().filter(|(_, peer)| peer.resumes).map(|(id, _)| id).collect();
         for id in self.peers.ids() {
             self.plan(id);
         }
         // A peer whose endpoint was taken away meanwhile has nothing to be told.
-        held.into_iter().for_each(|id| drop(self.initiate(id)));
+        wanted.into_iter().for_each(|id| drop(self.initiate(id)));
         Ok(())
     }
 }

@@ -7,19 +7,17 @@
 mod commands;
 mod peers;
 mod receive;
-mod schedule;
 mod transmit;
 
 use crate::control::{Command, Counters, EngineError, EngineOptions, Event};
 use crate::device::{Device, FRAME};
 use crate::merge::Merger;
+use crate::noise::{Local, Message, Tick};
 use crate::socket::{Outgoing, Receiver as Trains, SendQueue, Sockets};
 use bytes::BytesMut;
-use gotatun::noise::errors::WireGuardError;
 use gotatun::noise::rate_limiter::RateLimiter;
-use gotatun::packet::{Packet, WgKind};
-use gotatun::tun::MtuWatcher;
-use gotatun::x25519::{PublicKey, StaticSecret};
+use gotatun::packet::Packet;
+use gotatun::x25519::StaticSecret;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
@@ -38,6 +36,10 @@ const PASS_BYTES: usize = 140_000;
 const PASS_FRAMES: usize = 64;
 /// Handshake messages answered in one pass: each costs about as much as a hundred packets.
 const PASS_HANDSHAKES: u32 = 16;
+/// Things that the timers of one peer do in one pass.
+const TICKS: usize = 4;
+/// How often the MTU is read while packets flow, in milliseconds.
+const MTU_MS: u64 = 1_000;
 /// Commands in one pass.
 const PASS_COMMANDS: usize = 16;
 /// Handshake messages looked at in a second, the cheap check included: bounds what the limiters remember.
@@ -75,10 +77,9 @@ struct Load {
 
 /// Our keys and what guards them from floods of handshakes.
 struct Identity {
-    private: StaticSecret,
-    public: PublicKey,
+    local: Arc<Local>,
     /// Asks those for a cookie who send too much.
-    limiter: Arc<RateLimiter>,
+    limiter: RateLimiter,
     /// Asks everybody for a cookie.
     strict: RateLimiter,
     load: Load,
@@ -86,10 +87,10 @@ struct Identity {
 
 impl Identity {
     fn new(private: StaticSecret, per_source: u64) -> Self {
-        let public = PublicKey::from(&private);
-        let limiter = Arc::new(RateLimiter::new(&public, per_source));
-        let strict = RateLimiter::new(&public, 0);
-        Self { private, public, limiter, strict, load: Load::default() }
+        let local = Arc::new(Local::new(private));
+        let limiter = RateLimiter::new(local.public(), per_source);
+        let strict = RateLimiter::new(local.public(), 0);
+        Self { local, limiter, strict, load: Load::default() }
     }
 }
 
@@ -108,7 +109,10 @@ pub(crate) struct Plane {
     /// A socket's buffer is full; nothing is taken from the device until it is not.
     blocked: bool,
     frame: Vec<u8>,
+    /// Where packets are laid out and sealed.
     arena: BytesMut,
+    /// What opening a train found; kept for its memory.
+    verdicts: Vec<bool>,
     handshakes_left: u32,
     commands: Receiver<Command>,
     wake: Arc<EventFd>,
@@ -119,7 +123,6 @@ pub(crate) struct Plane {
     /// What the timer is set to.
     armed_ms: Option<u64>,
     mtu_read_ms: u64,
-    mtu_watcher: MtuWatcher,
     now_ms: u64,
     counts: Counts,
     counters: Arc<Counters>,
@@ -151,6 +154,7 @@ impl Plane {
             blocked: false,
             frame: vec![0; FRAME],
             arena: BytesMut::new(),
+            verdicts: Vec::new(),
             handshakes_left: 0,
             commands,
             wake,
@@ -159,7 +163,6 @@ impl Plane {
             deadline_ms: None,
             armed_ms: None,
             mtu_read_ms: now_ms,
-            mtu_watcher: MtuWatcher::new(options.mtu),
             options,
             now_ms,
             counts: Counts::default(),
@@ -251,7 +254,7 @@ impl Plane {
         self.identity.limiter.try_reset_count();
         for id in self.peers.ids() {
             let now_ms = self.now_ms;
-            let due = self.peers.get_mut(id).and_then(|peer| peer.schedule.due_ms(now_ms));
+            let due = self.peers.get_mut(id).and_then(|peer| peer.channel.due_ms());
             if due.is_some_and(|due| due <= now_ms) && !self.suspended {
                 self.tick(id);
             }
@@ -264,93 +267,50 @@ impl Plane {
         if self.suspended {
             return;
         }
-        let now_ms = self.now_ms;
-        let due = self.peers.get_mut(id).and_then(|peer| peer.schedule.due_ms(now_ms));
+        let due = self.peers.get_mut(id).and_then(|peer| peer.channel.due_ms());
         self.deadline_ms = match (self.deadline_ms, due) {
             (Some(deadline), Some(due)) => Some(deadline.min(due)),
             (one, other) => one.or(other),
         };
     }
 
-    /// Lets the peer's `Tunn` take the time before it handles packets, if it has not done so lately.
-    fn refresh(&mut self, id: PeerId) {
-        let now_ms = self.now_ms;
-        if self.peers.get_mut(id).is_some_and(|peer| peer.schedule.is_stale(now_ms)) {
-            self.tick(id);
-        }
-    }
-
     /// Runs the timers of one peer, and sends what they ask for.
     fn tick(&mut self, id: PeerId) {
-        let now_ms = self.now_ms;
-        if now_ms.saturating_sub(self.mtu_read_ms) >= 1_000 {
-            self.read_mtu();
-        }
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        match peer.tunn.update_timers() {
-            Ok(None) => peer.schedule.ticked(now_ms, false),
-            Ok(Some(packet)) => {
-                peer.schedule.ticked(now_ms, true);
-                self.send_control(id, packet);
-            }
-            Err(WireGuardError::ConnectionExpired) => {
-                peer.schedule.expired();
-                peer.schedule.ticked(now_ms, true);
-                peer.holds_packets = false;
-            }
-            Err(error) => {
-                peer.schedule.ticked(now_ms, false);
-                tracing::debug!(?error, "timers");
+        for _ in 0..TICKS {
+            let now_ms = self.now_ms;
+            match self.peers.get_mut(id).and_then(|peer| peer.channel.tick(now_ms)) {
+                Some(Tick::Send(message)) => self.send_control(id, message),
+                Some(Tick::Expired) => tracing::debug!("the peer does not answer"),
+                None => return,
             }
         }
     }
 
-    /// Sends what a `Tunn` made by itself: a handshake message or a keepalive.
-    fn send_control(&mut self, id: PeerId, packet: WgKind) {
-        let index = self.peers.register(id, &packet);
-        let now_ms = self.now_ms;
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        match &packet {
-            WgKind::HandshakeInit(_) => peer.schedule.initiated(now_ms),
-            WgKind::HandshakeResp(_) => peer.unconfirmed = index,
-            WgKind::CookieReply(_) => {}
-            WgKind::Data(data) => {
-                let data = !data.is_keepalive();
-                peer.schedule.sent(now_ms, data);
+    /// Sends what is no packet of anybody: a handshake message or a keepalive.
+    fn send_control(&mut self, id: PeerId, message: Message) {
+        let packet = match message {
+            Message::Handshake(index, packet) => {
+                self.peers.register(id, index);
+                packet
             }
-        }
-        if let Some(to) = peer.endpoint {
-            self.queue.push(Outgoing { packet: packet.into(), to, ecn: 0 });
+            Message::Keepalive(packet) => packet,
+        };
+        if let Some(to) = self.peers.get_mut(id).and_then(|peer| peer.endpoint) {
+            self.queue.push(Outgoing { packet, to, ecn: 0 });
         }
         self.plan(id);
     }
 
-    /// Sends the packets that waited for a session.
-    fn release(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if !peer.holds_packets {
-            return;
-        }
-        peer.holds_packets = false;
-        let packets: Vec<WgKind> = peer.tunn.get_queued_packets(&mut self.mtu_watcher).collect();
-        for packet in packets {
-            self.send_control(id, packet);
-        }
-    }
-
     /// A handshake at once, whatever the state.
     fn initiate(&mut self, id: PeerId) -> Result<(), EngineError> {
-        self.refresh(id);
+        let now_ms = self.now_ms;
         let peer = self.peers.get_mut(id).ok_or(EngineError::NoPeer)?;
         if peer.endpoint.is_none() {
             return Err(EngineError::NoEndpoint);
         }
-        if peer.schedule.has_just_initiated(self.now_ms) {
-            // A tick that was due has sent one; a peer ignores a second one as a flood.
-            return Ok(());
-        }
-        if let Some(packet) = peer.tunn.format_handshake_initiation(true) {
-            self.send_control(id, packet.into());
+        // None if one has just gone out: a peer ignores a second one as a flood.
+        if let Some(message) = peer.channel.initiate_now(now_ms) {
+            self.send_control(id, message);
         }
         Ok(())
     }
@@ -380,7 +340,6 @@ impl Plane {
         self.mtu_read_ms = self.now_ms;
         let Some(mtu) = self.sockets.open().next().and_then(|socket| self.device.mtu(socket.as_fd()).ok()) else { return };
         self.options.mtu = mtu;
-        self.mtu_watcher = MtuWatcher::new(mtu);
     }
 
     fn publish(&self) {

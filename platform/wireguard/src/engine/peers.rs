@@ -1,13 +1,10 @@
-//! The peers: who they are, how a packet finds its peer, and what each one's `Tunn` needs around it.
+//! The peers: who they are, how a packet finds its peer.
 
-use super::schedule::Schedule;
 use crate::allowed_ips::AllowedIps;
 use crate::control::{PeerConfig, PeerStats, Roaming};
-use gotatun::noise::Tunn;
+use crate::noise::{Channel, Local, Settings};
 use gotatun::noise::index_table::IndexTable;
-use gotatun::noise::rate_limiter::RateLimiter;
-use gotatun::packet::WgKind;
-use gotatun::x25519::{PublicKey, StaticSecret};
+use gotatun::x25519::PublicKey;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,38 +18,34 @@ const DEAD_INDICES: usize = 256;
 pub(super) struct PeerId(u32);
 
 pub(super) struct Peer {
-    pub(super) tunn: Tunn,
+    pub(super) channel: Channel,
     pub(super) key: PublicKey,
     pub(super) endpoint: Option<SocketAddr>,
     pub(super) roaming: Roaming,
     pub(super) allowed_ips: Vec<IpNet>,
-    pub(super) schedule: Schedule,
     pub(super) rx_bytes: u64,
     pub(super) tx_bytes: u64,
-    /// `Tunn` holds packets back until there is a session.
-    pub(super) holds_packets: bool,
-    /// The index of a session that its initiator has not used yet.
-    pub(super) unconfirmed: Option<u32>,
+    /// It had or wanted a session when the engine was suspended.
+    pub(super) resumes: bool,
 }
 
 impl Peer {
-    pub(super) fn new(config: &PeerConfig, private: &StaticSecret, limiter: Arc<RateLimiter>, indices: &IndexTable) -> Self {
-        let (key, psk, keepalive_s) = (config.public_key, config.preshared_key, config.keepalive_s);
-        let mut tunn = Tunn::new(private.clone(), key, psk, keepalive_s, indices.clone(), limiter);
-        if let Some(timers) = &config.timers {
-            tunn.dangerously_set_timer_params(timers.clone());
-        }
+    pub(super) fn new(config: &PeerConfig, local: &Arc<Local>, indices: &IndexTable) -> Self {
+        let settings = Settings {
+            public: config.public_key,
+            psk: config.preshared_key,
+            keepalive_s: config.keepalive_s,
+            timers: config.timers.clone().unwrap_or_default(),
+        };
         Self {
-            schedule: Schedule::new(tunn.timer_params().clone(), keepalive_s),
-            tunn,
-            key,
+            channel: Channel::new(Arc::clone(local), settings, indices.clone()),
+            key: config.public_key,
             endpoint: config.endpoint,
             roaming: config.roaming,
             allowed_ips: config.allowed_ips.clone(),
             rx_bytes: 0,
             tx_bytes: 0,
-            holds_packets: false,
-            unconfirmed: None,
+            resumes: false,
         }
     }
 
@@ -65,12 +58,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn stats(&self) -> PeerStats {
+    pub(super) fn stats(&self, now_ms: u64) -> PeerStats {
         PeerStats {
             public_key: self.key,
             endpoint: self.endpoint,
             allowed_ips: self.allowed_ips.clone(),
-            last_handshake_age: self.tunn.time_since_last_handshake(),
+            last_handshake_age: self.channel.age(now_ms),
             rx_bytes: self.rx_bytes,
             tx_bytes: self.tx_bytes,
         }
@@ -179,20 +172,14 @@ impl Peers {
     }
 
     /// Remembers the index that a handshake message of ours announces.
-    pub(super) fn register(&mut self, id: PeerId, packet: &WgKind) -> Option<u32> {
-        let index = match packet {
-            WgKind::HandshakeInit(packet) => packet.sender_idx.get(),
-            WgKind::HandshakeResp(packet) => packet.sender_idx.get(),
-            WgKind::CookieReply(_) | WgKind::Data(_) => return None,
-        };
+    pub(super) fn register(&mut self, id: PeerId, index: u32) {
         self.by_index.insert(index, id);
-        // A peer has up to eight sessions and a handshake; the rest are dead.
-        if self.by_index.len() > self.by_key.len() * 9 + DEAD_INDICES {
+        self.last_index = None;
+        // A peer has up to four sessions and two handshakes; the rest are dead.
+        if self.by_index.len() > self.by_key.len() * 6 + DEAD_INDICES {
             let indices = &self.indices;
             self.by_index.retain(|index, _| indices.in_use(*index));
-            self.last_index = None;
         }
-        Some(index)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut Peer)> {

@@ -3,11 +3,12 @@
 use super::{HANDSHAKES_SEEN, PeerId, Plane, boottime_ms, size};
 use crate::control::{Event, Roaming};
 use crate::device::is_gone;
+use crate::noise::{HEADER, Initiation, OVERHEAD, index_of};
 use crate::packet::{self, ECN_CE};
 use crate::socket::{Datagram, Outgoing};
+use bytes::{Buf, BytesMut};
 use gotatun::noise::TunnResult;
-use gotatun::noise::handshake::parse_handshake_anon;
-use gotatun::packet::{Packet, WgCookieReply, WgData, WgHandshakeInit, WgHandshakeResp, WgKind};
+use gotatun::packet::{Packet, WgCookieReply, WgHandshakeInit, WgHandshakeResp, WgKind};
 use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
@@ -43,57 +44,54 @@ impl Plane {
 
     fn take_train(&mut self, datagram: Datagram) {
         let Datagram { mut bytes, segment, from, ecn } = datagram;
+        let segment = segment.max(1);
         while !bytes.is_empty() {
+            if let Some(index) = bytes.chunks(segment).next().and_then(data_index) {
+                let same = bytes.chunks(segment).take_while(|packet| data_index(packet) == Some(index));
+                let length = same.map(<[u8]>::len).sum();
+                self.take_data(bytes.split_to(length), segment, (from, ecn));
+                continue;
+            }
             let one = bytes.split_to(segment.min(bytes.len()));
-            let (kind, length) = (one.first().copied().unwrap_or(0), one.len());
-            let packet = Packet::from_bytes(one);
-            match (kind, length) {
-                (4, WgData::OVERHEAD..) => self.take_data(packet, from, ecn),
+            match (one.first().copied().unwrap_or(0), one.len()) {
                 (1, WgHandshakeInit::LEN) | (2, WgHandshakeResp::LEN) | (3, WgCookieReply::LEN) => {
-                    self.take_handshake(packet, from)
+                    self.take_handshake(Packet::from_bytes(one), from)
                 }
                 _ => self.counts.refused += 1,
             }
         }
     }
 
-    fn take_data(&mut self, packet: Packet, from: SocketAddr, ecn: u8) {
-        let index = packet.get(4..8).and_then(|field| field.try_into().ok()).map(u32::from_le_bytes);
-        let Some((index, id)) = index.and_then(|index| Some((index, self.peers.by_index(index)?))) else {
-            self.counts.refused += 1;
-            return;
-        };
-        self.refresh(id);
+    /// Packets of one session, `stride` bytes each, the last one perhaps shorter.
+    fn take_data(&mut self, mut train: BytesMut, stride: usize, (from, ecn): (SocketAddr, u8)) {
+        let count = train.len().div_ceil(stride);
+        let id = index_of(&train).and_then(|index| self.peers.by_index(index));
         let now_ms = self.now_ms;
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if !peer.hears(from) {
-            self.counts.refused += 1;
-            return;
-        }
-        let Ok(wireguard) = packet.try_into_wg() else { return };
-        let TunnResult::WriteToTunnel(packet) = peer.tunn.handle_incoming_packet(wireguard) else {
-            self.counts.refused += 1;
+        let Some((id, peer)) = id.and_then(|id| Some((id, self.peers.get_mut(id)?))).filter(|(_, peer)| peer.hears(from)) else {
+            self.counts.refused += size(count);
             return;
         };
-        let starts = peer.schedule.heard(now_ms, !packet.is_empty());
-        let confirmed = peer.unconfirmed == Some(index);
-        if confirmed {
-            peer.unconfirmed = None;
+        let opened = peer.channel.open(now_ms, stride, &mut train, &mut self.verdicts);
+        let key = peer.key;
+        self.counts.refused += size(count - opened.good);
+        if opened.good == 0 {
+            return;
         }
-        let (holds, key) = (peer.holds_packets, peer.key);
         self.follow(id, from);
-        if confirmed {
+        if opened.confirmed {
             self.event(Event::Handshake(key));
         }
-        if holds {
-            self.release(id);
+        self.release(id);
+        let verdicts = std::mem::take(&mut self.verdicts);
+        for good in &verdicts {
+            let mut packet = train.split_to(stride.min(train.len()));
+            if *good && packet.len() > OVERHEAD {
+                packet.advance(HEADER);
+                packet.truncate(packet.len() + HEADER - OVERHEAD);
+                self.take_inner(id, Packet::from_bytes(packet), ecn);
+            }
         }
-        if starts {
-            self.plan(id);
-        }
-        if !packet.is_empty() {
-            self.take_inner(id, packet, ecn);
-        }
+        self.verdicts = verdicts;
     }
 
     /// A packet out of the tunnel. It may come only from an address of the peer.
@@ -154,7 +152,7 @@ impl Plane {
             Ok(message) => {
                 self.handshakes_left -= 1;
                 load.handled += 1;
-                self.answer_handshake(message, from);
+                self.answer_handshake(&message, from);
             }
             Err(TunnResult::WriteToNetwork(cookie)) => {
                 self.counts.cookies += 1;
@@ -164,43 +162,51 @@ impl Plane {
         }
     }
 
-    fn answer_handshake(&mut self, message: WgKind, from: SocketAddr) {
-        let initiation = matches!(message, WgKind::HandshakeInit(_));
-        let id = match &message {
-            WgKind::HandshakeInit(message) => parse_handshake_anon(&self.identity.private, &self.identity.public, message)
-                .ok()
-                .and_then(|half| self.peers.by_key(&half.peer_static_public)),
-            WgKind::HandshakeResp(message) => self.peers.by_index(message.receiver_idx.get()),
-            WgKind::CookieReply(message) => self.peers.by_index(message.receiver_idx.get()),
+    fn answer_handshake(&mut self, message: &WgKind, from: SocketAddr) {
+        let taken = match message {
+            WgKind::HandshakeInit(message) => self.answer_initiation(message, from),
+            WgKind::HandshakeResp(message) => self.take_response(message, from),
+            WgKind::CookieReply(message) => self.take_cookie(message, from),
             WgKind::Data(_) => None,
         };
-        let Some(id) = id else {
+        if taken.is_none() {
             self.counts.refused += 1;
-            return;
-        };
-        self.refresh(id);
-        let now_ms = self.now_ms;
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if !peer.hears(from) {
-            self.counts.refused += 1;
-            return;
-        }
-        match peer.tunn.handle_incoming_packet(message) {
-            TunnResult::WriteToNetwork(answer) => {
-                peer.schedule.established(now_ms, !initiation);
-                let key = peer.key;
-                self.follow(id, from);
-                self.send_control(id, answer);
-                if !initiation {
-                    self.release(id);
-                    self.event(Event::Handshake(key));
-                }
-            }
-            TunnResult::Done => {}
-            TunnResult::Err(_) | TunnResult::WriteToTunnel(_) => self.counts.refused += 1,
         }
         // Key agreement takes long enough to be noticed by timers.
         self.now_ms = boottime_ms();
+    }
+
+    fn answer_initiation(&mut self, message: &WgHandshakeInit, from: SocketAddr) -> Option<()> {
+        let initiation = Initiation::read(&self.identity.local, message)?;
+        let id = self.peers.by_key(initiation.claims().as_bytes())?;
+        let now_ms = self.now_ms;
+        let peer = self.peers.get_mut(id).filter(|peer| peer.hears(from))?;
+        let response = peer.channel.take_initiation(now_ms, initiation)?;
+        self.follow(id, from);
+        self.send_control(id, response);
+        Some(())
+    }
+
+    fn take_response(&mut self, message: &WgHandshakeResp, from: SocketAddr) -> Option<()> {
+        let id = self.peers.by_index(message.receiver_idx.get())?;
+        let now_ms = self.now_ms;
+        let peer = self.peers.get_mut(id).filter(|peer| peer.hears(from))?;
+        peer.channel.take_response(now_ms, message)?;
+        // The other side waits for a packet before it sends any (WireGuard paper §5.1).
+        let (keepalive, key) = (peer.channel.keepalive(now_ms), peer.key);
+        self.follow(id, from);
+        if let Some(keepalive) = keepalive {
+            self.send_control(id, keepalive);
+        }
+        self.release(id);
+        self.event(Event::Handshake(key));
+        Some(())
+    }
+
+    fn take_cookie(&mut self, message: &WgCookieReply, from: SocketAddr) -> Option<()> {
+        let id = self.peers.by_index(message.receiver_idx.get())?;
+        let now_ms = self.now_ms;
+        self.peers.get_mut(id).filter(|peer| peer.hears(from))?.channel.take_cookie(now_ms, message)
     }
 
     /// Writes what was collected to the device.
@@ -233,4 +239,9 @@ impl Plane {
             self.lose_device();
         }
     }
+}
+
+/// Whose session a data packet is of, if it is one.
+fn data_index(packet: &[u8]) -> Option<u32> {
+    if packet.first() == Some(&4) && packet.len() >= OVERHEAD { index_of(packet) } else { None }
 }

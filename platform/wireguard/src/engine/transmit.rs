@@ -1,15 +1,18 @@
 //! From the device to the sockets.
 
-use super::{PASS_BYTES, PASS_FRAMES, PeerId, Plane, size};
+use super::{MTU_MS, PASS_BYTES, PASS_FRAMES, PeerId, Plane, size};
 use crate::device::Frame;
+use crate::noise::{HEADER, OVERHEAD};
 use crate::packet;
 use crate::socket::Outgoing;
 use crate::split::Split;
 use crate::virtio::Header;
+use bytes::BytesMut;
 use gotatun::packet::Packet;
 
-/// Memory for packets before they are sealed. Each is copied by gotatun then, so this stays in the nearest cache.
-const ARENA: usize = 16 * 1_024;
+/// Memory for the packets of one pass: they lie there until they are handed to the sockets, and the next pass begins at its
+/// start again.
+const ARENA: usize = 256 * 1_024;
 /// WireGuard pads to multiples of this.
 const PADDING: usize = 16;
 
@@ -19,6 +22,8 @@ impl Plane {
         if self.lost || self.suspended || self.blocked {
             return false;
         }
+        // All packets of the pass before were sent, so that this makes room and seldom takes memory.
+        self.arena.reserve(ARENA);
         let mut frame = std::mem::take(&mut self.frame);
         let (mut bytes, mut frames) = (0, 0);
         while bytes < PASS_BYTES && frames < PASS_FRAMES {
@@ -60,43 +65,66 @@ impl Plane {
             self.counts.refused += 1;
             return None;
         };
-        self.refresh(id);
-        let now_ms = self.now_ms;
+        if self.now_ms.saturating_sub(self.mtu_read_ms) >= MTU_MS {
+            self.read_mtu();
+        }
+        let (now_ms, mtu) = (self.now_ms, usize::from(self.options.mtu));
         let peer = self.peers.get_mut(id)?;
         let Some(to) = peer.endpoint else {
             self.counts.refused += 1;
             return None;
         };
-        let starts = peer.schedule.sent(now_ms, true);
         let ecn = packet::outer_ecn(packet::traffic_class(packet));
-        let mtu = usize::from(self.options.mtu);
-        let (mut packets, mut bytes) = (0, 0);
-        let mut initiation = None;
+        let (mut packets, mut bytes, mut stride) = (0, 0, 0);
         while let Some(segment) = split.next_segment() {
-            let length = segment.length();
-            let padded = length.next_multiple_of(PADDING).min(mtu).max(length);
-            if self.arena.capacity() < padded {
-                self.arena.reserve(padded.max(ARENA));
-            }
-            self.arena.extend_from_slice(segment.header);
-            self.arena.extend_from_slice(segment.payload);
-            self.arena.resize(padded, 0);
-            (packets, bytes) = (packets + 1, bytes + size(length));
-            match peer.tunn.encapsulate_with_session(Packet::from_bytes(self.arena.split())) {
-                Ok(sealed) => self.queue.push(Outgoing { packet: sealed.into(), to, ecn }),
-                Err(plain) => {
-                    // It waits for a session, in memory of its own: the arena is used again.
-                    peer.holds_packets = true;
-                    let copy = Packet::copy_from(plain.get(..length).unwrap_or_default());
-                    initiation = peer.tunn.handle_outgoing_packet(copy, None).or(initiation);
-                }
+            // All are as long as the first, but for the last, which may be shorter.
+            let length = lay_out(&mut self.arena, [segment.header, segment.payload], mtu);
+            stride = stride.max(length);
+            (packets, bytes) = (packets + 1, bytes + size(segment.length()));
+        }
+        let mut train = self.arena.split();
+        let sealed = peer.channel.seal(now_ms, stride, &mut train).is_some();
+        while !train.is_empty() {
+            let packet = train.split_to(stride.min(train.len()));
+            if sealed {
+                self.queue.push(Outgoing { packet: Packet::from_bytes(packet), to, ecn });
+            } else if let Some(text) = packet.get(HEADER..) {
+                // It waits for a session, in memory of its own: the arena is used again.
+                let length = packet::length(text).unwrap_or_default();
+                peer.channel.enqueue(now_ms, BytesMut::from(text.get(..length).unwrap_or_default()));
             }
         }
-        if let Some(initiation) = initiation {
-            self.send_control(id, initiation);
-        } else if starts {
-            self.plan(id);
-        }
+        self.plan(id);
         Some((id, packets, bytes))
     }
+
+    /// Sends the packets that waited for a session, if there is one.
+    pub(super) fn release(&mut self, id: PeerId) {
+        let (now_ms, mtu) = (self.now_ms, usize::from(self.options.mtu));
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        while let Some(to) = peer.endpoint
+            && let Some(packet) = peer.channel.dequeue(now_ms)
+        {
+            let stride = lay_out(&mut self.arena, [&packet, &[]], mtu);
+            let mut sealed = self.arena.split();
+            if peer.channel.seal(now_ms, stride, &mut sealed).is_some() {
+                let ecn = packet::outer_ecn(packet::traffic_class(&packet));
+                self.queue.push(Outgoing { packet: Packet::from_bytes(sealed), to, ecn });
+            }
+        }
+        self.plan(id);
+    }
+}
+
+/// Puts one packet, in two parts, behind what lies there: room for the header, the text with its padding, room for the tag.
+/// The bytes of all that.
+fn lay_out(arena: &mut BytesMut, parts: [&[u8]; 2], mtu: usize) -> usize {
+    let text = parts.iter().map(|part| part.len()).sum::<usize>();
+    let length = text.next_multiple_of(PADDING).min(mtu).max(text) + OVERHEAD;
+    let start = arena.len();
+    arena.reserve(length);
+    arena.resize(start + HEADER, 0);
+    parts.iter().for_each(|part| arena.extend_from_slice(part));
+    arena.resize(start + length, 0);
+    length
 }

@@ -63,12 +63,22 @@ impl Service {
 
     /// Takes an answer in; one of another attempt changes nothing.
     pub(crate) fn exit_seen(&mut self, attempt: Attempt, address: IpAddr) {
+        self.learn_round_trip();
         let current = self.running.as_ref().is_some_and(|running| running.attempt == attempt);
         let Some(exits) = self.exits.as_mut().filter(|exits| current && exits.attempt == attempt) else { return };
         exits.seen.retain(|known| known.is_ipv4() != address.is_ipv4());
         exits.seen.push(address);
         exits.seen.sort_unstable();
         self.publish();
+    }
+
+    /// By now the tunnel's own questions were answered as well.
+    fn learn_round_trip(&self) {
+        let (Some(provider), Some(running)) = (&self.provider, &self.running) else { return };
+        let State::Connected { plan, .. } = self.machine.state() else { return };
+        if let Some(round_trip_ms) = running.tunnel.stats().round_trip_ms.filter(|_| running.uses_device_key) {
+            provider.measured(&plan.place.server, round_trip_ms);
+        }
     }
 }
 

@@ -247,6 +247,17 @@ impl Provider {
             TunnelEvent::Stalled | TunnelEvent::Recovered => return,
         };
         drop(memory);
+        self.write_quality(verified);
+    }
+
+    /// How long the server of the tunnel took to answer. Where a resolver answers first, nobody knows it yet when the tunnel comes up.
+    pub(crate) fn measured(&self, server: &str, round_trip_ms: u32) {
+        self.memory().quality.answered_after(server, round_trip_ms, clock::now().unix_s);
+        self.write_quality(false);
+    }
+
+    fn write_quality(&self, verified: bool) {
+        let now = clock::now().unix_s;
         let (memory, writing, store) = (self.memory.clone(), self.writing.clone(), self.store.clone());
         tokio::task::spawn_blocking(move || {
             let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -46,14 +46,26 @@ export function duration(seconds: number): string {
   return hours > 0 ? `${hours}:${rest}` : rest;
 }
 
-/** A country's name in the language of the window; the code when it is unknown. */
+const countries = new Map<string, string>();
+
+function nameOf(code: string): string {
+  try {
+    return new Intl.DisplayNames([language()], { type: 'region', fallback: 'none' }).of(code) ?? '';
+  } catch {
+    return '';
+  }
+}
+
+/** A country's name in the language of the window; the code when it is unknown. Remembered: a list asks for each exit of each server. */
 export function country(code: string, fallback = ''): string {
   if (!/^[a-z]{2}$/i.test(code)) return fallback || code;
-  try {
-    return new Intl.DisplayNames([language()], { type: 'region' }).of(code.toUpperCase()) ?? (fallback || code);
-  } catch {
-    return fallback || code;
+  const key = `${language()} ${code.toUpperCase()}`;
+  let name = countries.get(key);
+  if (name === undefined) {
+    name = nameOf(code.toUpperCase());
+    countries.set(key, name);
   }
+  return name || fallback || code;
 }
 
 /** A moment, for people. */

@@ -159,6 +159,30 @@ describe('places', () => {
       expect([...result.open].filter((name) => !seen.has(name))).toEqual([]);
     });
 
+    it('finds the same without looking at what all servers share', () => {
+      const list = twoWays();
+      // One that is like no other in its city, which then shares nothing.
+      const odd = list.countries[3]?.cities[2]?.servers[9];
+      if (!odd) throw new Error('no server');
+      odd.exits = [exit('no'), exit('se')];
+      const quick = sorted(placesOf(list, words), 'name', 'en');
+      const blind = (node: PlaceNode): PlaceNode => ({ ...node, shared: '', children: node.children.map(blind) });
+      const slow = quick.map(blind);
+      expect(quick.map((node) => node.shared !== '').filter(Boolean)).toHaveLength(19);
+      const keys = (nodes: readonly PlaceNode[]): string[] =>
+        nodes.flatMap((node) => [`${node.key} ${node.servers}`, ...keys(node.children)]);
+      for (const query of ['s', 'united', 'norge', 'se', 'fi2-009', 'united sverige', 'xyzzy']) {
+        for (const filters of [noFilters, { onlineOnly: true, features: ['ipv6'] }]) {
+          const [first, second] = [quick, slow].map((nodes) => search(nodes, queryWords(query), filters));
+          expect([keys(first!.nodes), [...first!.open], first!.servers]).toEqual([
+            keys(second!.nodes),
+            [...second!.open],
+            second!.servers
+          ]);
+        }
+      }
+    });
+
     it('keeps the room for what has the words', () => {
       const list = twoWays();
       const last = list.countries.at(-1)?.cities[4]?.servers[7];

@@ -146,6 +146,29 @@ describe('the view', () => {
     ).toEqual(['Sweden']);
   });
 
+  it("keeps rows for the next search, out of everybody's way", async () => {
+    browsing.setOpen(['country:se'], true);
+    show();
+    const kept = () => [...document.querySelectorAll<HTMLElement>('.row[aria-hidden="true"]')];
+    await intoTree();
+    await key('m');
+    await waitFor(() => expect(focused()).toBe('Malmö'));
+    expect(kept()).toEqual([]);
+    const before = rows().length;
+    await searchFor('vpn11');
+    expect(names()).toEqual(['Germany', 'Frankfurt', 'vpn11']);
+    expect(kept()).toHaveLength(before - 3);
+    // Above the list, where nothing scrolls; without the focus that one of them had, and unknown to tests and screen readers.
+    expect(kept().map((row) => row.style.insetBlockStart)).toEqual(Array(before - 3).fill('-100rem'));
+    expect(document.activeElement).toBe(document.body);
+    expect(document.querySelectorAll('.row [data-testid="row-connect"]').length).toBeGreaterThan(rows().length);
+    expect(kept().filter((row) => row.dataset.testid ?? row.dataset.key ?? row.dataset.index)).toEqual([]);
+    expect(await violations()).toEqual([]);
+    await searchFor('');
+    expect(kept()).toEqual([]);
+    expect(rows()).toHaveLength(before);
+  });
+
   it('connects with Enter, exactly to that place, and shows how it goes', async () => {
     show();
     await searchFor('vpn05');

@@ -7,8 +7,12 @@ describe('the elements of the tree', () => {
     expect(slots.assign(['a', 'b', 'c'])).toEqual([0, 1, 2]);
     expect(slots.assign(['b', 'c', 'd'])).toEqual([1, 2, 0]);
     expect(slots.assign(['x', 'c', 'y'])).toEqual([1, 2, 0]);
+    expect(slots.spare).toEqual([]);
     expect(slots.assign(['x'])).toEqual([1]);
-    expect(slots.assign(['p', 'x', 'q'])).toEqual([3, 1, 4]);
+    expect(slots.spare).toEqual([2, 0]);
+    // Those that are left over come first; one more is made.
+    expect(slots.assign(['p', 'x', 'q', 'r'])).toEqual([2, 1, 0, 3]);
+    expect(slots.spare).toEqual([]);
   });
 
   it('are never shared, and no more than there were rows at once', () => {
@@ -17,7 +21,10 @@ describe('the elements of the tree', () => {
       const rows = Array.from({ length: 30 }, (_, n) => `row ${(round * 7 + n * (1 + (round % 3))) % 400}`);
       const given = slots.assign([...new Set(rows)]);
       expect(new Set(given).size).toBe(given.length);
-      expect(Math.max(...given)).toBeLessThan(60);
+      expect(Math.max(...given)).toBeLessThan(30);
+      // Each element has a row or is spare, never both.
+      const all = [...given, ...slots.spare].sort((a, b) => a - b);
+      expect(all).toEqual(all.map((_, n) => n));
     }
   });
 });

@@ -128,6 +128,7 @@ describe('numbers', () => {
     expect([country('se'), count(1234)]).toEqual(['Sverige', '1\u00a0234']);
     expect([serversWord(1), serversWord(1234)]).toEqual(['1 server', '1\u00a0234 servrar']);
     speakLanguage('en');
+    expect(country('se')).toBe('Sweden');
     expect([count(1234), serversWord(1), serversWord(1234)]).toEqual(['1,234', '1 server', '1,234 servers']);
     // More numbers than are kept.
     for (let servers = 0; servers < 2500; servers += 1) serversWord(servers);
@@ -135,6 +136,8 @@ describe('numbers', () => {
     expect(speakLanguage('no')).toBe('nb');
     expect(speakLanguage('xx')).toBe('en');
     expect(country('zz9', 'Nowhere')).toBe('Nowhere');
+    // A code that no list of countries has: the provider's name, and once it has none, the code.
+    expect([country('qx', 'Nowhere'), country('qx')]).toEqual(['Nowhere', 'qx']);
   });
 });
 

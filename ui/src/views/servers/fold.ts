@@ -14,8 +14,16 @@ const letters: Record<string, string> = {
 };
 const replaced = new RegExp(`[${Object.keys(letters).join('')}]`, 'g');
 
+/** Most names of servers: nothing to fold but the case, and there are thousands. */
+const ascii = /^[ -~]*$/;
+
 /** Lower case without accents; everything but letters and digits becomes one space. */
 export function fold(text: string): string {
+  if (ascii.test(text))
+    return text
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, ' ')
+      .trim();
   return text
     .toLowerCase()
     .normalize('NFKD')
@@ -96,7 +104,9 @@ export function haystack(texts: readonly string[]): string {
   for (const text of texts) {
     const folded = fold(text);
     if (!folded) continue;
-    for (const form of [folded, spelledOut(text), ...aliases(folded)]) words.add(form);
+    words.add(folded);
+    if (!ascii.test(text)) words.add(spelledOut(text));
+    for (const alias of aliases(folded)) words.add(alias);
     const apart = folded.replace(/(\p{L})(?=\p{N})|(\p{N})(?=\p{L})/gu, '$1$2 ');
     words.add(apart);
   }

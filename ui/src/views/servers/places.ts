@@ -20,6 +20,8 @@ export interface PlaceNode {
   hay: string;
   /** Folded words of all nodes below: one look tells that nothing there can be meant. Of the whole tree, also in what a search leaves. */
   below: string;
+  /** What each of its children has in `below`, word for word; empty when they differ. One look tells that all of them are meant. */
+  shared: string;
   children: PlaceNode[];
   /** Per cent; for a country or city, the mean of its servers that can be used. */
   load: number | null;
@@ -58,7 +60,21 @@ interface Words {
   countryName: NameOfCountry;
 }
 
-function exitNode(server: ServerEntry, exit: ExitEntry, parent: PlaceNode, words: Words): PlaceNode {
+interface Building extends Words {
+  /** Haystacks of exits: thousands of servers can be left in the same few countries. */
+  exits: Map<string, string>;
+}
+
+function exitHay(exit: ExitEntry, words: Building): string {
+  const key = `${exit.country} ${exit.id}`;
+  const known = words.exits.get(key);
+  if (known !== undefined) return known;
+  const hay = haystack([exit.id, ...countryNames(exit.country, words.locale)]);
+  words.exits.set(key, hay);
+  return hay;
+}
+
+function exitNode(server: ServerEntry, exit: ExitEntry, parent: PlaceNode, words: Building): PlaceNode {
   return {
     ...parent,
     key: `exit:${server.id}/${exit.id}`,
@@ -67,15 +83,16 @@ function exitNode(server: ServerEntry, exit: ExitEntry, parent: PlaceNode, words
     name: words.countryName(exit.country, exit.country),
     within: `${parent.name}, ${parent.within}`,
     country: exit.country,
-    hay: haystack([exit.id, ...countryNames(exit.country, words.locale)]),
+    hay: exitHay(exit, words),
     below: '',
+    shared: '',
     children: [],
     servers: 0,
     server
   };
 }
 
-function serverNode(server: ServerEntry, within: string, country: string, words: Words): PlaceNode {
+function serverNode(server: ServerEntry, within: string, country: string, words: Building): PlaceNode {
   const node: PlaceNode = {
     key: `server:${server.id}`,
     kind: 'server',
@@ -85,6 +102,7 @@ function serverNode(server: ServerEntry, within: string, country: string, words:
     country,
     hay: haystack(server.name === server.id ? [server.id] : [server.id, server.name]),
     below: '',
+    shared: '',
     children: [],
     load: server.load_pct ?? null,
     latency: server.latency_ms ?? null,
@@ -105,6 +123,13 @@ function serverNode(server: ServerEntry, within: string, country: string, words:
 /** The words of these nodes and of all below them. */
 function hayOf(nodes: readonly PlaceNode[]): string {
   return nodes.map((node) => node.hay + node.below).join('');
+}
+
+/** The words that stand below each of these servers, or each of these places. */
+function sharedBy(nodes: readonly PlaceNode[], words: (node: PlaceNode) => string): string {
+  const [first] = nodes;
+  const shared = first ? words(first) : '';
+  return nodes.every((node) => words(node) === shared) ? shared : '';
 }
 
 function summary(
@@ -134,7 +159,7 @@ function summary(
   };
 }
 
-function cityNode(city: CityEntry, country: CountryEntry, countryName: string, words: Words): PlaceNode {
+function cityNode(city: CityEntry, country: CountryEntry, countryName: string, words: Building): PlaceNode {
   const name = city.name || city.slug;
   const within = [name, countryName].filter(Boolean).join(', ');
   const children = city.servers.map((server) => serverNode(server, within, country.country, words));
@@ -147,13 +172,14 @@ function cityNode(city: CityEntry, country: CountryEntry, countryName: string, w
     country: country.country,
     hay: haystack([city.name, city.slug, city.id]),
     below: hayOf(children),
+    shared: sharedBy(children, (server) => server.below),
     children,
     ...summary(children),
     server: null
   };
 }
 
-function countryNode(country: CountryEntry, words: Words): PlaceNode {
+function countryNode(country: CountryEntry, words: Building): PlaceNode {
   const name = words.countryName(country.country, country.name);
   const children = country.cities.map((city) => cityNode(city, country, name, words));
   return {
@@ -165,6 +191,7 @@ function countryNode(country: CountryEntry, words: Words): PlaceNode {
     country: country.country,
     hay: haystack([country.name, ...countryNames(country.country, words.locale)]),
     below: hayOf(children),
+    shared: sharedBy(children, (city) => city.shared),
     children,
     ...summary(children),
     server: null
@@ -173,7 +200,8 @@ function countryNode(country: CountryEntry, words: Words): PlaceNode {
 
 /** The countries of a list. */
 export function placesOf(listing: ServerListing, words: Words): PlaceNode[] {
-  return listing.countries.map((country) => countryNode(country, words));
+  const building = { ...words, exits: new Map<string, string>() };
+  return listing.countries.map((country) => countryNode(country, building));
 }
 
 /** A row that stands for itself: the best server, a profile, or a place that the list no longer has. */
@@ -187,6 +215,7 @@ export function loneNode(kind: 'best' | 'profile' | 'gone', destination: Destina
     country: '',
     hay: haystack([name]),
     below: '',
+    shared: '',
     children: [],
     load: null,
     latency: null,
@@ -280,6 +309,10 @@ export function search(nodes: readonly PlaceNode[], words: readonly string[], fi
   const visitGroup = (node: PlaceNode, missing: readonly string[]): PlaceNode | null => {
     // Nothing below can change the answer, so the subtree stays as it is.
     if (missing.length === 0 && !filtering) return node;
+    // A word that is below each server keeps them all; there is no room left to open any of them.
+    const [only] = missing;
+    if (left <= 0 && !filtering && missing.length === 1 && only !== undefined && node.shared.includes(only))
+      return node;
     // Before those below it: what is opened inside a closed place is not seen.
     const opened = missing.length > 0 && opens(node);
     const children = node.children.map((child) => visit(child, missing)).filter((child) => child !== null);

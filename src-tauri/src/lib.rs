@@ -57,10 +57,10 @@ pub fn main() -> ExitCode {
         system::print(&format!("hamn-gui {}\n", env!("CARGO_PKG_VERSION")));
         return ExitCode::SUCCESS;
     }
-    if arguments.disable_gpu
+    if (arguments.disable_gpu || !system::has_gpu())
         && let Err(error) = system::without_gpu()
     {
-        system::print(&format!("hamn-gui: --disable-gpu has no effect: {error}\n"));
+        system::print(&format!("hamn-gui: drawing without the graphics card has no effect: {error}\n"));
     }
     start_log();
     match run(arguments) {

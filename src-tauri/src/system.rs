@@ -12,4 +12,4 @@ mod own;
 #[cfg(unix)]
 mod unix;
 
-pub use own::{end_on_signals, prepare, print, without_gpu};
+pub use own::{end_on_signals, has_gpu, prepare, print, without_gpu};

@@ -9,6 +9,12 @@ use tauri::plugin::{self, TauriPlugin};
 use tauri::{AppHandle, Builder, Manager, RunEvent, Wry};
 use tauri_plugin_deep_link::DeepLinkExt;
 
+/// The system chooses.
+#[must_use]
+pub const fn has_gpu() -> bool {
+    true
+}
+
 /// `WKWebView` (developer.apple.com) draws in a process of the system's, which has no such switch.
 ///
 /// # Errors

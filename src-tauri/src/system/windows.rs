@@ -26,6 +26,12 @@ pub fn print(text: &str) {
     }
 }
 
+/// WebView2 finds out by itself.
+#[must_use]
+pub const fn has_gpu() -> bool {
+    true
+}
+
 /// Draws without the graphics card: some drivers show an empty window otherwise. WebView2 reads this variable when its first
 /// view is made (learn.microsoft.com: WebView2, "Globals", `WEBVIEW2_ADDITIONAL_BROWSER_ARGUMENTS`).
 ///

@@ -81,12 +81,12 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Report> {
     let page = SamePage::serve(&world, &answers(&world)?)?;
     let mut rows = Vec::new();
     let hamn = |hidden: bool| if hidden { vec!["--hidden".to_owned()] } else { vec![] };
-    let off = [("WEBKIT_DISABLE_DMABUF_RENDERER", "1")];
-    let on = [("WEBKIT_DISABLE_DMABUF_RENDERER", "")];
+    let own = [("WEBKIT_DISABLE_DMABUF_RENDERER", "")];
+    let opengl = [("WEBKIT_DISABLE_DMABUF_RENDERER", "0")];
     for (title, arguments, environment, visible) in [
-        ("Hamn", hamn(false), &off, true),
-        ("Hamn, as WebKit draws by default (software OpenGL here)", hamn(false), &on, true),
-        ("Hamn, started hidden in the tray", hamn(true), &off, false),
+        ("Hamn", hamn(false), &own, true),
+        ("Hamn, as WebKit draws by itself (software OpenGL where no card is)", hamn(false), &opengl, true),
+        ("Hamn, started hidden in the tray", hamn(true), &own, false),
     ] {
         say(title);
         rows.push(measure(&world, plan, &Subject { title, program: &program, arguments: &arguments, environment, visible })?);
@@ -98,7 +98,7 @@ pub fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Report> {
     rows.push(measure(
         &world,
         plan,
-        &Subject { title, program: &chromium, arguments: &arguments, environment: &off, visible: true },
+        &Subject { title, program: &chromium, arguments: &arguments, environment: &own, visible: true },
     )?);
     let build = program.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let bytes = std::fs::metadata(&program)?.len();

@@ -20,7 +20,8 @@ const TUN_DEVICE: &str = "/dev/net/tun";
 
 mod ioctl {
     //! The ioctls of the device, each with its type.
-    nix::ioctl_write_ptr_bad!(set_interface, libc::TUNSETIFF, libc::ifreq);
+    // The kernel writes the request back, with the name that it gave.
+    nix::ioctl_read_bad!(set_interface, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_ptr_bad!(set_header_size, libc::TUNSETVNETHDRSZ, libc::c_int);
     nix::ioctl_write_int_bad!(set_offload, libc::TUNSETOFFLOAD);
     nix::ioctl_read_bad!(get_mtu, libc::SIOCGIFMTU, libc::ifreq);
@@ -227,7 +228,7 @@ fn attach(file: &OwnedFd, name: &str, flags: c_int) -> Result<(), Errno> {
     request.ifr_ifru.ifru_flags = c_short::from_ne_bytes(u16::try_from(flags).unwrap_or_default().to_ne_bytes());
     #[expect(unsafe_code, reason = "TUNSETIFF has no safe wrapper")]
     // SAFETY: the descriptor is open and `request` is an initialised ifreq that lives through the call.
-    let result = unsafe { ioctl::set_interface(file.as_raw_fd(), &raw const request) };
+    let result = unsafe { ioctl::set_interface(file.as_raw_fd(), &raw mut request) };
     result.map(drop)
 }
 
@@ -260,7 +261,9 @@ fn ask_for_offload(file: &OwnedFd, most: Offload) -> Offload {
 }
 
 fn request(name: &str) -> libc::ifreq {
-    let mut request = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
+    #[expect(unsafe_code, reason = "one member of the union would leave the rest of it undefined, and the kernel reads it all")]
+    // SAFETY: an ifreq is numbers, texts and pointers that nobody follows; each may be zero.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = c_char::from_ne_bytes([byte]);
     }

@@ -25,7 +25,7 @@ const TAG: usize = 16;
 /// processor works on 512 bits at a time, and longer where it takes them in halves.
 const LEAST: usize = 4;
 /// The longest packet of a train, in bytes: what a UDP datagram can carry. The block counter of the cipher lasts longer.
-const LONGEST: usize = 65_535;
+pub(crate) const LONGEST: usize = 65_535;
 
 /// A packet that is too short or too long, counters that run out, or a tag that does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,51 +34,46 @@ pub(crate) struct Refused;
 
 /// The key of one direction of one session.
 pub(crate) struct Key {
-    /// There is always one, because ring refuses nothing but keys of another length; without it nothing is sealed or opened.
-    single: Option<LessSafeKey>,
     words: [u32; 8],
     wide: Option<Wide>,
 }
 
 impl Drop for Key {
     fn drop(&mut self) {
-        // ring keeps its own copy, which it does not wipe.
         self.words.zeroize();
     }
 }
 
 impl Key {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let single = UnboundKey::new(&CHACHA20_POLY1305, key).ok().map(LessSafeKey::new);
         let mut words = [0; 8];
         for (word, bytes) in words.iter_mut().zip(key.as_chunks().0) {
             *word = u32::from_le_bytes(*bytes);
         }
-        let wide = if single.is_some() { Wide::detect() } else { None };
-        Self { single, words, wide }
+        Self { words, wide: Wide::detect() }
+    }
+
+    /// ring's form of the key, made for each use: ring does not wipe what it holds, and on the stack it does not last.
+    fn single(&self) -> Result<LessSafeKey, Refused> {
+        let mut key = [0; 32];
+        for (bytes, word) in key.as_chunks_mut().0.iter_mut().zip(self.words) {
+            *bytes = word.to_le_bytes();
+        }
+        let single = UnboundKey::new(&CHACHA20_POLY1305, &key).map(LessSafeKey::new);
+        key.zeroize();
+        // ring refuses nothing but keys of another length.
+        single.map_err(|_| Refused)
     }
 
     /// Seals the text of `packet` = header | text | room for the tag in place. The header is not touched.
+    #[cfg(test)]
     pub(crate) fn seal(&self, counter: u64, packet: &mut [u8]) -> Result<(), Refused> {
-        let single = self.single.as_ref().ok_or(Refused)?;
-        let (_, text, tag) = parts(packet).ok_or(Refused)?;
-        let sealed = single.seal_in_place_separate_tag(nonce(counter), Aad::empty(), text).map_err(|_| Refused)?;
-        tag.copy_from_slice(sealed.as_ref());
-        Ok(())
+        seal_one(&self.single()?, counter, packet)
     }
 
     /// Opens the text of `packet` = header | sealed text | tag in place. The text of a packet that is refused is zeroed.
     pub(crate) fn open(&self, counter: u64, packet: &mut [u8]) -> Result<(), Refused> {
-        let sealed = packet.get_mut(HEADER..).ok_or(Refused)?;
-        let opened = match &self.single {
-            Some(single) => single.open_in_place(nonce(counter), Aad::empty(), sealed).is_ok(),
-            None => false,
-        };
-        if !opened {
-            // ring does not promise what a refused packet holds.
-            sealed.fill(0);
-        }
-        opened.then_some(()).ok_or(Refused)
+        open_one(&self.single()?, counter, packet)
     }
 
     /// Seals packets that lie one after another, `stride` bytes each; the last one may be shorter. The counter of the first
@@ -89,9 +84,10 @@ impl Key {
         };
         let shortest = packets.len() - last * stride;
         let last = u64::try_from(last).ok().and_then(|last| first.checked_add(last)).ok_or(Refused)?;
-        if self.single.is_none() || shortest < HEADER + TAG || stride > LONGEST {
+        if shortest < HEADER + TAG || stride > LONGEST {
             return Err(Refused);
         }
+        let single = self.single()?;
         let mut counters = first..=last;
         for group in packets.chunks_mut(stride.saturating_mul(LANES)) {
             let (wide, singles) = self.split_group(stride, group);
@@ -102,7 +98,7 @@ impl Key {
                 wide.seal(&self.words, lanes);
             }
             for (packet, counter) in singles.chunks_mut(stride).zip(&mut counters) {
-                self.seal(counter, packet)?;
+                seal_one(&single, counter, packet)?;
             }
         }
         Ok(())
@@ -116,6 +112,7 @@ impl Key {
         if stride == 0 {
             return;
         }
+        let single = self.single();
         for group in packets.chunks_mut(stride.saturating_mul(LANES)) {
             let (wide, singles) = self.split_group(stride, group);
             if let Some((wide, lanes)) = wide {
@@ -124,7 +121,8 @@ impl Key {
             }
             for packet in singles.chunks_mut(stride) {
                 let counter = parts(packet).map(|(counter, ..)| counter);
-                good.push(counter.is_some_and(|counter| self.open(counter, packet).is_ok()));
+                let opened = single.as_ref().ok().zip(counter).map(|(single, counter)| open_one(single, counter, packet));
+                good.push(matches!(opened, Some(Ok(()))));
             }
         }
     }
@@ -144,6 +142,23 @@ impl Key {
         }
         (Some((wide, lanes)), packets.into_remainder())
     }
+}
+
+fn seal_one(key: &LessSafeKey, counter: u64, packet: &mut [u8]) -> Result<(), Refused> {
+    let (_, text, tag) = parts(packet).ok_or(Refused)?;
+    let sealed = key.seal_in_place_separate_tag(nonce(counter), Aad::empty(), text).map_err(|_| Refused)?;
+    tag.copy_from_slice(sealed.as_ref());
+    Ok(())
+}
+
+fn open_one(key: &LessSafeKey, counter: u64, packet: &mut [u8]) -> Result<(), Refused> {
+    let sealed = packet.get_mut(HEADER..).ok_or(Refused)?;
+    let opened = key.open_in_place(nonce(counter), Aad::empty(), sealed).is_ok();
+    if !opened {
+        // ring does not promise what a refused packet holds.
+        sealed.fill(0);
+    }
+    opened.then_some(()).ok_or(Refused)
 }
 
 /// The counter in the header, the text and the tag of a packet.

@@ -42,7 +42,7 @@ const TICKS: usize = 4;
 const MTU_MS: u64 = 1_000;
 /// Commands in one pass.
 const PASS_COMMANDS: usize = 16;
-/// Handshake messages looked at in a second, the cheap check included: bounds what the limiters remember.
+/// Handshake messages with a right first check in a second: bounds what the limiters remember.
 const HANDSHAKES_SEEN: u64 = 50_000;
 /// Wake-ups in a row that found nothing, before the thread rests in spite of a descriptor that says it is ready.
 const IDLE_PASSES: u32 = 64;

@@ -95,7 +95,10 @@ impl Peers {
         }
     }
 
-    pub(super) fn insert(&mut self, peer: Peer) -> PeerId {
+    pub(super) fn insert(&mut self, mut peer: Peer) -> PeerId {
+        if let Some(before) = self.by_key(&peer.key.to_bytes()).and_then(|id| self.get_mut(id)) {
+            peer.channel.succeed(&before.channel);
+        }
         self.remove(&peer.key);
         let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         let id = PeerId(u32::try_from(free).unwrap_or(u32::MAX));
@@ -175,8 +178,8 @@ impl Peers {
     pub(super) fn register(&mut self, id: PeerId, index: u32) {
         self.by_index.insert(index, id);
         self.last_index = None;
-        // A peer has up to four sessions and two handshakes; the rest are dead.
-        if self.by_index.len() > self.by_key.len() * 6 + DEAD_INDICES {
+        // A peer has up to four sessions and six handshakes; the rest are dead.
+        if self.by_index.len() > self.by_key.len() * 10 + DEAD_INDICES {
             let indices = &self.indices;
             self.by_index.retain(|index, _| indices.in_use(*index));
         }

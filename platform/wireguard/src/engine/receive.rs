@@ -8,6 +8,7 @@ use crate::packet::{self, ECN_CE};
 use crate::socket::{Datagram, Outgoing};
 use bytes::{Buf, BytesMut};
 use gotatun::noise::TunnResult;
+use gotatun::noise::errors::WireGuardError;
 use gotatun::packet::{Packet, WgCookieReply, WgHandshakeInit, WgHandshakeResp, WgKind};
 use nix::errno::Errno;
 use std::io;
@@ -54,9 +55,9 @@ impl Plane {
             }
             let one = bytes.split_to(segment.min(bytes.len()));
             match (one.first().copied().unwrap_or(0), one.len()) {
-                (1, WgHandshakeInit::LEN) | (2, WgHandshakeResp::LEN) | (3, WgCookieReply::LEN) => {
-                    self.take_handshake(Packet::from_bytes(one), from)
-                }
+                (1, WgHandshakeInit::LEN) | (2, WgHandshakeResp::LEN) => self.take_handshake(Packet::from_bytes(one), from),
+                // It has no check of its own: it counts only if it is for one of ours.
+                (3, WgCookieReply::LEN) if self.is_ours(&one) => self.take_handshake(Packet::from_bytes(one), from),
                 _ => self.counts.refused += 1,
             }
         }
@@ -130,6 +131,11 @@ impl Plane {
         }
     }
 
+    /// Whether the receiver that a message names has an index of ours.
+    fn is_ours(&mut self, message: &[u8]) -> bool {
+        index_of(message).is_some_and(|index| self.peers.by_index(index).is_some())
+    }
+
     fn take_handshake(&mut self, packet: Packet, from: SocketAddr) {
         let load = &mut self.identity.load;
         if self.now_ms.saturating_sub(load.since_ms) >= 1_000 {
@@ -137,8 +143,7 @@ impl Plane {
             self.identity.limiter.try_reset_count();
             self.identity.strict.try_reset_count();
         }
-        load.seen += 1;
-        if load.seen > HANDSHAKES_SEEN || self.handshakes_left == 0 || self.queue.len() > ANSWERS {
+        if load.seen >= HANDSHAKES_SEEN || self.handshakes_left == 0 || self.queue.len() > ANSWERS {
             self.counts.refused += 1;
             return;
         }
@@ -148,6 +153,8 @@ impl Plane {
         } else {
             self.identity.limiter.verify_packet(from, packet)
         };
+        // Without our public key nobody gets further, nor makes the limiters remember anything.
+        load.seen += u64::from(!matches!(checked, Err(TunnResult::Err(WireGuardError::InvalidMac))));
         match checked {
             Ok(message) => {
                 self.handshakes_left -= 1;

@@ -1,6 +1,7 @@
 //! From the device to the sockets.
 
 use super::{MTU_MS, PASS_BYTES, PASS_FRAMES, PeerId, Plane, size};
+use crate::aead::LONGEST;
 use crate::device::Frame;
 use crate::noise::{HEADER, OVERHEAD};
 use crate::packet;
@@ -83,6 +84,11 @@ impl Plane {
             (packets, bytes) = (packets + 1, bytes + size(segment.length()));
         }
         let mut train = self.arena.split();
+        if stride > LONGEST {
+            // No datagram can carry it. An interface that long is somebody else's doing.
+            self.counts.refused += 1;
+            return None;
+        }
         let sealed = peer.channel.seal(now_ms, stride, &mut train).is_some();
         while !train.is_empty() {
             let packet = train.split_to(stride.min(train.len()));

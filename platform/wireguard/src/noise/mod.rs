@@ -4,11 +4,14 @@
 //! * Up to [`SESSIONS`] sessions are open for what still comes under them: the current one, those before it, and those that we
 //!   responded to and the other side has not used yet. Each ends at the age of Reject-After-Time (§6.1). Only the current one
 //!   sends, and as responder none before its first packet came (§5.1).
-//! * Two handshakes may be under way: a response that takes longer than Rekey-Timeout is still good.
+//! * Up to [`PENDING`] initiations wait for their response, each for Rekey-Attempt-Time (§6.4): where a response takes longer than
+//!   Rekey-Timeout, it is still good. With the sessions that end at Reject-After-Time nothing is left to wipe at three times that.
+//! * An attempt that nobody answers drops what waited for it; sessions end at their own age.
 //! * Whatever makes a handshake desirable sets a timer that is due now, so that initiations come from one place,
 //!   [`Channel::tick`], and never closer together than Rekey-Timeout unless somebody asks for one.
 //!
-//! Keys, ephemeral keys and chaining keys are wiped when they are dropped.
+//! Keys, ephemeral keys and chaining keys are wiped when they are dropped, and do not move until then. What is on the stack while
+//! they are used is overwritten by what is used next.
 
 mod cookie;
 mod handshake;
@@ -34,10 +37,14 @@ use session::Session;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use timers::{Due, Timers};
+use timers::{Due, REKEY_ATTEMPT_MS, Timers};
 
 /// Sessions open at a time.
 const SESSIONS: usize = 4;
+/// Initiations that wait for their response. Who repeats them each second still hears one that takes six.
+const PENDING: usize = 6;
+/// Initiations of one peer closer together than this are a flood, as the kernel has it (`messages.h`: `INITIATIONS_PER_SECOND`).
+const INITIATION_GAP_MS: u64 = 20;
 /// Packets that wait for a session.
 const QUEUE: usize = 256;
 
@@ -61,7 +68,7 @@ pub(crate) enum Message {
 pub(crate) enum Tick {
     /// To be sent.
     Send(Message),
-    /// The peer did not answer in time, or all keys are too old: everything is wiped, and packets that waited are dropped.
+    /// The peer did not answer in time: packets that waited are dropped.
     Expired,
 }
 
@@ -78,6 +85,14 @@ pub(crate) struct Opened {
 struct Pending {
     index: Index,
     sent: Sent,
+    sent_ms: u64,
+}
+
+impl Pending {
+    /// When it is wiped, and no response to it is taken any more.
+    const fn ends_ms(&self) -> u64 {
+        self.sent_ms.saturating_add(REKEY_ATTEMPT_MS)
+    }
 }
 
 /// The secure channel to one peer.
@@ -88,11 +103,14 @@ pub(crate) struct Channel {
     macs: Macs,
     /// The greatest time stamp of the peer's initiations.
     greatest: [u8; 12],
-    pending: Option<Pending>,
-    /// The one before, whose response may be late.
-    earlier: Option<Pending>,
+    /// When the peer's last initiation was taken.
+    initiated_ms: Option<u64>,
     /// Oldest first.
-    sessions: Vec<Session>,
+    #[expect(clippy::vec_box, reason = "as of sessions")]
+    pending: Vec<Box<Pending>>,
+    /// Oldest first.
+    #[expect(clippy::vec_box, reason = "a session that is moved would leave its keys where it was")]
+    sessions: Vec<Box<Session>>,
     /// The index of the session that sends.
     current: Option<u32>,
     queue: VecDeque<BytesMut>,
@@ -108,8 +126,8 @@ impl Channel {
             indices,
             macs: Macs::new(&public),
             greatest: [0; 12],
-            pending: None,
-            earlier: None,
+            initiated_ms: None,
+            pending: Vec::new(),
             sessions: Vec::new(),
             current: None,
             queue: VecDeque::new(),
@@ -145,12 +163,19 @@ impl Channel {
 
     fn wipe(&mut self) {
         self.sessions.clear();
-        (self.pending, self.earlier, self.current) = (None, None, None);
+        self.pending.clear();
+        self.current = None;
     }
 
-    /// Whether a session is wanted: there is one, or keepalives ask for one.
+    /// Takes the place of another channel with the same peer: what that one has heard is not taken again.
+    pub(crate) const fn succeed(&mut self, before: &Self) {
+        self.greatest = before.greatest;
+        self.initiated_ms = before.initiated_ms;
+    }
+
+    /// Whether a session is wanted: there is one, packets wait for one, or keepalives ask for one.
     pub(crate) fn is_wanted(&self, now_ms: u64) -> bool {
-        self.age(now_ms).is_some() || self.timers.keeps_alive()
+        self.age(now_ms).is_some() || !self.queue.is_empty() || self.timers.keeps_alive()
     }
 
     /// Since keys were agreed on, if there is a session.
@@ -161,18 +186,20 @@ impl Channel {
 
     fn sending(&self, now_ms: u64) -> Option<&Session> {
         let current = self.current?;
-        self.sessions.iter().find(|session| session.index() == current && session.can_send(now_ms))
+        self.sessions.iter().map(Box::as_ref).find(|session| session.index() == current && session.can_send(now_ms))
     }
 
     /// When to call [`Self::tick`]. Ask again after each other call.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        let ends = self.sessions.iter().map(Session::ends_ms).min();
+        let sessions = self.sessions.iter().map(|session| session.ends_ms());
+        let ends = sessions.chain(self.pending.iter().map(|pending| pending.ends_ms())).min();
         [ends, self.timers.due_ms()].into_iter().flatten().min()
     }
 
     /// Does what is due, one thing at a time. Call it until it gives nothing.
     pub(crate) fn tick(&mut self, now_ms: u64) -> Option<Tick> {
         self.sessions.retain(|session| session.is_live(now_ms));
+        self.pending.retain(|pending| now_ms < pending.ends_ms());
         match self.timers.take(now_ms)? {
             // No random numbers, or a peer's key that agrees with none: it is tried again in its time.
             Due::Initiation => self.initiate(now_ms).map(Tick::Send),
@@ -184,10 +211,9 @@ impl Channel {
                     self.tick(now_ms)
                 }
             },
-            Due::End => {
-                self.wipe();
+            Due::GiveUp => {
+                self.pending.clear();
                 self.queue.clear();
-                self.timers.end();
                 Some(Tick::Expired)
             }
         }
@@ -206,7 +232,10 @@ impl Channel {
         let (mut message, sent) = Sent::new(&self.local, &self.remote, ephemeral, stamp::next(), index.value())?;
         self.macs.write(now_ms, &mut message)?;
         let number = index.value();
-        self.earlier = self.pending.replace(Pending { index, sent });
+        if self.pending.len() >= PENDING {
+            self.pending.remove(0);
+        }
+        self.pending.push(Box::new(Pending { index, sent, sent_ms: now_ms }));
         Some(Message::Handshake(number, Packet::copy_from(&message).into()))
     }
 
@@ -217,17 +246,18 @@ impl Channel {
         Some(Message::Keepalive(Packet::from_bytes(packet)))
     }
 
-    /// Takes an initiation of this peer (§5.4.2) and makes the response. `None`, and nothing changed, if it is not authentic or
-    /// not newer than the last.
+    /// Takes an initiation of this peer (§5.4.2) and makes the response. `None`, and nothing changed, if it is not authentic, not
+    /// newer than the last, or comes too soon after it.
     pub(crate) fn take_initiation(&mut self, now_ms: u64, mut initiation: Initiation) -> Option<Message> {
         let stamp = initiation.authenticate(&self.remote)?;
-        if stamp <= self.greatest {
+        let soon = self.initiated_ms.is_some_and(|then| now_ms < then.saturating_add(INITIATION_GAP_MS));
+        if soon || stamp <= self.greatest {
             return None;
         }
         let index = self.indices.new_index();
         let (mut message, keys) = initiation.respond(&self.remote, &ephemeral()?, index.value())?;
         self.macs.write(now_ms, &mut message)?;
-        self.greatest = stamp;
+        (self.greatest, self.initiated_ms) = (stamp, Some(now_ms));
         let number = index.value();
         let rekey_after_ms = self.timers.agreed(now_ms);
         self.timers.sent(now_ms, false);
@@ -238,16 +268,12 @@ impl Channel {
     /// Takes the response to an initiation of ours (§5.4.3): there is a session, and the peer waits for a packet under it.
     /// `None`, and nothing changed, if it answers none or is not authentic.
     pub(crate) fn take_response(&mut self, now_ms: u64, message: &WgHandshakeResp) -> Option<()> {
-        let answered = |pending: &&mut Option<Pending>| {
-            pending.as_ref().is_some_and(|pending| pending.index.value() == message.receiver_idx.get())
-        };
-        let place = [&mut self.pending, &mut self.earlier].into_iter().find(answered)?;
-        let keys = place.as_ref()?.sent.finish(&self.local, &self.remote, message)?;
-        let index = place.take()?.index;
-        if self.pending.is_none() {
-            // Whatever comes for the one before is older.
-            self.earlier = None;
-        }
+        let index = message.receiver_idx.get();
+        let answered = |pending: &Pending| pending.index.value() == index && now_ms < pending.ends_ms();
+        let place = self.pending.iter().position(|pending| answered(pending))?;
+        let keys = self.pending.get(place)?.sent.finish(&self.local, &self.remote, message)?;
+        // Whatever comes for those before is older.
+        let index = self.pending.drain(..=place).next_back()?.index;
         let rekey_after_ms = self.timers.agreed(now_ms);
         self.timers.confirmed();
         self.current = Some(index.value());
@@ -267,7 +293,7 @@ impl Channel {
         {
             self.sessions.remove(oldest);
         }
-        self.sessions.push(session);
+        self.sessions.push(Box::new(session));
     }
 
     /// Seals packets of `stride` bytes, of which the last may be shorter: room for the header, text, room for the tag. `None`,
@@ -290,7 +316,7 @@ impl Channel {
         verdicts.clear();
         let index = index_of(train);
         let named = |session: &Session| Some(session.index()) == index && session.is_live(now_ms);
-        let Some(place) = self.sessions.iter().position(named) else { return Opened::default() };
+        let Some(place) = self.sessions.iter().position(|session| named(session)) else { return Opened::default() };
         let Some(session) = self.sessions.get_mut(place) else { return Opened::default() };
         session.open(stride, train, verdicts);
         let good = verdicts.iter().filter(|good| **good).count();
@@ -316,7 +342,7 @@ impl Channel {
         self.timers.confirmed();
         let newest = self.sessions.iter().rposition(|session| Some(session.index()) == self.current);
         if newest.is_none_or(|current| current < place) {
-            self.current = self.sessions.get(place).map(Session::index);
+            self.current = self.sessions.get(place).map(|session| session.index());
         }
     }
 
@@ -326,7 +352,7 @@ impl Channel {
             self.queue.pop_front();
         }
         self.queue.push_back(packet);
-        self.timers.want_session(now_ms);
+        self.timers.want_to_send(now_ms);
     }
 
     /// The next packet that waited, if there is a session for it.

@@ -2,15 +2,12 @@
 //! is kept as the moment at which it is due, so that one minimum tells how long the thread may sleep.
 
 use super::hash::random;
-use super::session::REJECT_AFTER_MS;
 use gotatun::noise::TimerParams;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long an unanswered initiation is repeated (Rekey-Attempt-Time).
-const REKEY_ATTEMPT_MS: u64 = 90_000;
-/// Without new keys for so long, all are wiped: three times Reject-After-Time.
-const WIPE_AFTER_MS: u64 = 3 * REJECT_AFTER_MS;
+pub(super) const REKEY_ATTEMPT_MS: u64 = 90_000;
 
 /// A handshake that we began and that is repeated until it is answered.
 #[derive(Clone, Copy)]
@@ -28,8 +25,8 @@ pub(super) enum Due {
     Keepalive,
     /// Send a keepalive, and if there is no session ask for one.
     PersistentKeepalive,
-    /// Give up, or wipe what is left: nothing happens by itself any more.
-    End,
+    /// Nobody answers: what waits is dropped. A persistent keepalive tries again in its time.
+    GiveUp,
 }
 
 pub(super) struct Timers {
@@ -44,7 +41,6 @@ pub(super) struct Timers {
     answer_due_ms: Option<u64>,
     /// The next persistent keepalive.
     keepalive_due_ms: Option<u64>,
-    wipe_due_ms: Option<u64>,
     jitter: u64,
 }
 
@@ -56,10 +52,10 @@ impl Timers {
     pub(super) fn new(params: TimerParams, keepalive_s: Option<u16>) -> Self {
         let jitter = random::<8>().map_or(1, |bytes| u64::from_ne_bytes(*bytes));
         let keepalive_ms = interval_ms(keepalive_s);
-        let (attempt, initiated_ms, silence_due_ms, answer_due_ms, wipe_due_ms) = (None, None, None, None, None);
+        let (attempt, initiated_ms, silence_due_ms, answer_due_ms) = (None, None, None, None);
         // The first keepalive is due at once.
         let keepalive_due_ms = keepalive_ms.map(|_| 0);
-        Self { params, keepalive_ms, attempt, initiated_ms, silence_due_ms, answer_due_ms, keepalive_due_ms, wipe_due_ms, jitter }
+        Self { params, keepalive_ms, attempt, initiated_ms, silence_due_ms, answer_due_ms, keepalive_due_ms, jitter }
     }
 
     /// Seconds between persistent keepalives, or none. Newly switched on, the first is due at once.
@@ -75,15 +71,8 @@ impl Timers {
 
     /// As new, with the same settings.
     pub(super) fn reset(&mut self) {
-        self.end();
-        self.initiated_ms = None;
+        (self.attempt, self.initiated_ms, self.silence_due_ms, self.answer_due_ms) = (None, None, None, None);
         self.keepalive_due_ms = self.keepalive_ms.map(|_| 0);
-    }
-
-    /// Nothing happens by itself until something is sent or heard.
-    pub(super) fn end(&mut self) {
-        (self.attempt, self.silence_due_ms, self.answer_due_ms) = (None, None, None);
-        (self.keepalive_due_ms, self.wipe_due_ms) = (None, None);
     }
 
     /// Asks for a handshake, unless one is under way: as soon as an initiation may follow the last one (§6.2).
@@ -91,6 +80,14 @@ impl Timers {
         let wait = ms(*self.params.rekey_timeout.start());
         let soonest = self.initiated_ms.map_or(now_ms, |then| then.saturating_add(wait).max(now_ms));
         self.attempt.get_or_insert(Attempt { gives_up_ms: now_ms.saturating_add(REKEY_ATTEMPT_MS), due_ms: soonest });
+    }
+
+    /// Somebody has something to send: the attempt has all its time again (§6.4).
+    pub(super) fn want_to_send(&mut self, now_ms: u64) {
+        self.want_session(now_ms);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.gives_up_ms = now_ms.saturating_add(REKEY_ATTEMPT_MS);
+        }
     }
 
     /// Whether an initiation went out at this very moment.
@@ -109,7 +106,6 @@ impl Timers {
 
     /// New keys were agreed on. The age at which their initiator asks for the next.
     pub(super) fn agreed(&mut self, now_ms: u64) -> u64 {
-        self.wipe_due_ms = Some(now_ms.saturating_add(WIPE_AFTER_MS));
         self.heard(now_ms, false);
         self.sample(self.params.rekey_after_time.clone())
     }
@@ -142,19 +138,17 @@ impl Timers {
     /// The next moment at which [`Self::take`] has something to say.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let attempt = self.attempt.map(|attempt| attempt.due_ms.min(attempt.gives_up_ms));
-        [attempt, self.silence_due_ms, self.answer_due_ms, self.keepalive_due_ms, self.wipe_due_ms].into_iter().flatten().min()
+        [attempt, self.silence_due_ms, self.answer_due_ms, self.keepalive_due_ms].into_iter().flatten().min()
     }
 
     /// What is due, once. Ask until it is nothing.
     pub(super) fn take(&mut self, now_ms: u64) -> Option<Due> {
         let due = |moment: &mut u64| *moment <= now_ms;
-        if self.wipe_due_ms.take_if(due).is_some() && self.attempt.is_none() {
-            return Some(Due::End);
-        }
         let silent = self.silence_due_ms.take_if(due).is_some();
         if let Some(attempt) = self.attempt {
             if attempt.gives_up_ms <= now_ms {
-                return Some(Due::End);
+                self.attempt = None;
+                return Some(Due::GiveUp);
             }
             if attempt.due_ms <= now_ms {
                 return Some(Due::Initiation);

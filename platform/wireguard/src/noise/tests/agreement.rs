@@ -118,24 +118,27 @@ fn an_initiation_is_taken_once_and_none_that_is_older() {
         };
         let [first, second, third] = [initiation(), initiation(), initiation()];
         assert!(ours.hear(0, &second).taken);
-        assert!(!ours.hear(1, &second).taken, "replayed");
-        assert!(!ours.hear(2, &first).taken, "older");
+        assert!(!ours.hear(20, &second).taken, "replayed");
+        assert!(!ours.hear(40, &first).taken, "older");
         // Neither a new key of ours nor rest makes it forget.
         ours.channel.reset();
-        assert!(!ours.hear(3, &second).taken);
-        assert!(ours.hear(4, &third).taken);
+        assert!(!ours.hear(60, &second).taken);
+        assert!(ours.hear(60, &third).taken);
     }
 }
 
 #[test]
-fn a_late_response_is_taken_if_it_is_one_of_the_last_two() {
+fn a_late_response_is_taken_if_it_is_one_of_the_last_six() {
     let (mut one, mut other) = (Side::new(OURS, THEIRS), Side::new(THEIRS, OURS));
-    let [first, second, third] = [0, 5_100, 10_200].map(|now| {
+    let responses = [0, 600, 1_200, 1_800, 2_400, 5_100, 10_200].map(|now| {
         let initiation = one.initiation(now);
         other.hear(now, &initiation).answer.unwrap()
     });
-    assert!(!one.hear(10_300, &first).taken, "the third before");
+    let [first, fourth, _, second, third] = [0, 3, 4, 5, 6].map(|place: usize| responses[place].clone());
+    assert!(!one.hear(10_300, &first).taken, "the seventh before");
+    assert!(one.channel.pending.iter().any(|pending| pending.sent_ms == 1_800), "it waits still");
     let keepalive = one.hear(10_300, &second).answer.expect("the one before");
+    assert!(!one.hear(10_300, &fourth).taken, "older than what was answered");
     assert!(other.hear(10_400, &keepalive).confirmed);
     carries(10_400, &mut other, &mut one);
     assert!(one.wait(20_000).iter().all(|(_, what)| *what != "initiation"), "nothing is repeated any more");
@@ -145,6 +148,54 @@ fn a_late_response_is_taken_if_it_is_one_of_the_last_two() {
     carries(10_600, &mut other, &mut one);
     carries(10_600, &mut one, &mut other);
     assert!(!one.hear(10_700, &second).taken && !one.hear(10_700, &third).taken);
+}
+
+#[test]
+fn a_response_that_takes_longer_than_three_seconds_meets_its_initiation() {
+    let second = Duration::from_secs(1);
+    let timers = TimerParams { rekey_timeout: second..=second, ..TimerParams::default() };
+    let (mut one, mut other) = (Side::with(OURS, THEIRS, None, None, timers), Side::new(THEIRS, OURS));
+    one.channel.enqueue(0, BytesMut::from(&b"waits"[..]));
+    // Each way takes 2.5 s, and an initiation goes out each second.
+    let initiations: Vec<_> = (0..5).map(|n| (n * 1_000, one.channel.tick(n * 1_000))).collect();
+    let (_, Some(Tick::Send(first))) = initiations.into_iter().next().unwrap() else { panic!("an initiation") };
+    let response = other.hear(2_500, &bytes(first)).answer.expect("a response");
+    assert!(one.hear(5_000, &response).taken);
+    assert!(one.channel.dequeue(5_000).is_some());
+}
+
+#[test]
+fn a_response_that_was_held_back_is_not_taken() {
+    let (mut one, mut other) = (Side::new(OURS, THEIRS), Side::new(THEIRS, OURS));
+    let [early, late] = [1_000, 2_000].map(|now| {
+        let initiation = one.initiation(now);
+        other.hear(now, &initiation).answer.unwrap()
+    });
+    // Another handshake came first: nothing is repeated, and the initiations wait on.
+    one.channel.timers.confirmed();
+    assert!(one.hear(90_999, &early).taken);
+    assert!(!one.hear(92_000, &late).taken);
+}
+
+#[test]
+fn initiations_of_one_peer_closer_than_20_ms_are_a_flood() {
+    let (mut one, mut other) = (Side::new(OURS, THEIRS), Side::new(THEIRS, OURS));
+    let initiations: Vec<_> = (0..4).map(|now| one.initiation(now)).collect();
+    assert!(other.hear(100, &initiations[0]).taken);
+    assert!(!other.hear(119, &initiations[1]).taken);
+    assert!(other.hear(120, &initiations[2]).taken, "what is refused does not count");
+    assert!(!other.hear(121, &initiations[3]).taken);
+}
+
+#[test]
+fn a_channel_in_the_place_of_another_takes_no_initiation_again() {
+    let (mut one, mut other) = (Side::new(OURS, THEIRS), Side::new(THEIRS, OURS));
+    let initiation = one.initiation(0);
+    assert!(other.hear(0, &initiation).taken);
+    let mut next = Side::new(THEIRS, OURS);
+    next.channel.succeed(&other.channel);
+    assert!(!next.hear(1_000, &initiation).taken);
+    assert!(next.hear(1_000, &one.initiation(1_000)).taken);
 }
 
 #[test]

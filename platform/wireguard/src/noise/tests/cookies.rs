@@ -41,9 +41,9 @@ fn a_responder_brings_the_cookie_as_well() {
     let cookie = theirs.hear(&response).answer.expect("a cookie");
     assert!(ours.hear(1, &cookie).taken);
     std::thread::sleep(Duration::from_millis(1));
-    let response = ours.hear(2, &theirs.initiation()).answer.unwrap();
+    let response = ours.hear(20, &theirs.initiation()).answer.unwrap();
     let keepalive = theirs.hear(&response).answer.expect("a keepalive");
-    assert!(ours.hear(3, &keepalive).confirmed);
+    assert!(ours.hear(21, &keepalive).confirmed);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn an_unanswered_initiation_is_repeated_with_jitter_for_90_seconds() {
         assert_eq!(acts.last(), Some(&(91_000, "end")));
         assert_eq!(acts.len(), sent.len() + 1);
         assert_eq!((ours.channel.queue.len(), ours.channel.due_ms()), (0, None));
-        assert!(ours.channel.pending.is_none() && ours.channel.earlier.is_none(), "ephemeral keys are gone");
+        assert!(ours.channel.pending.is_empty(), "ephemeral keys are gone");
         // Traffic begins again, not before the last initiation is 5 s old.
         ours.channel.enqueue(91_001, BytesMut::new());
         assert_eq!(when(&ours.wait(96_000), "initiation").len(), 1);
@@ -137,17 +137,56 @@ fn no_key_is_used_at_180_seconds() {
 }
 
 #[test]
-fn everything_is_wiped_at_three_times_180_seconds() {
+fn nothing_is_left_of_an_initiation_after_90_seconds_and_of_a_session_after_180() {
     let (mut one, mut other) = pair(0);
     // An initiation that is not repeated, whose response comes much too late.
     let initiation = one.initiation(6_000);
     let response = other.hear(6_000, &initiation).answer.unwrap();
     one.channel.timers.confirmed();
-    let acts = one.wait(539_999);
-    assert!(acts.iter().all(|(_, what)| *what == "look") && one.channel.pending.is_some(), "{acts:?}");
-    assert_eq!(one.wait(1_000_000), [(540_000, "end")]);
-    assert!(one.channel.pending.is_none() && one.channel.sessions.is_empty() && one.channel.due_ms().is_none());
-    assert!(!one.hear(540_001, &response).taken);
+    assert!(when(&one.wait(95_999), "end").is_empty() && one.channel.pending.len() == 1);
+    one.wait(96_000);
+    assert!(one.channel.pending.is_empty() && one.channel.sessions.len() == 1);
+    assert!(!one.hear(96_001, &response).taken);
+    one.wait(180_000);
+    assert!(one.channel.sessions.is_empty() && one.channel.due_ms().is_none());
+}
+
+#[test]
+fn who_gives_up_keeps_the_session_that_carries_data() {
+    let (mut one, mut other) = pair(0);
+    // Another handshake is asked for and not answered; data flows meanwhile.
+    assert!(one.channel.initiate_now(10_000).is_some());
+    for now in (10_000..100_000).step_by(5_000) {
+        one.wait(now);
+        carries(now, &mut one, &mut other);
+        carries(now, &mut other, &mut one);
+    }
+    assert_eq!(when(&one.wait(100_000), "end"), [100_000]);
+    carries(100_001, &mut one, &mut other);
+}
+
+#[test]
+fn what_is_to_be_sent_gives_an_attempt_its_time_again() {
+    let mut ours = Side::new(OURS, THEIRS);
+    ours.channel.enqueue(0, BytesMut::new());
+    assert_eq!(when(&ours.wait(60_000), "end"), []);
+    ours.channel.enqueue(60_000, BytesMut::new());
+    assert_eq!(when(&ours.wait(1_000_000), "end"), [150_000]);
+    // The machine slept in the middle of an attempt.
+    ours.channel.enqueue(2_000_000, BytesMut::new());
+    assert_eq!(when(&ours.wait(2_000_000), "initiation").len(), 1);
+    ours.channel.enqueue(3_000_000, BytesMut::new());
+    assert!(matches!(ours.channel.tick(3_000_000), Some(Tick::Send(Message::Handshake(..)))));
+    assert!(ours.channel.tick(3_000_000).is_none() && ours.channel.queue.len() == 2);
+}
+
+#[test]
+fn packets_that_wait_survive_another_key_and_ask_for_a_session() {
+    let mut ours = Side::new(OURS, THEIRS);
+    assert!(!ours.channel.is_wanted(0));
+    ours.channel.enqueue(0, BytesMut::new());
+    ours.channel.set_local(Arc::clone(&ours.local));
+    assert!(ours.channel.is_wanted(0) && ours.channel.queue.len() == 1);
 }
 
 #[test]
@@ -192,9 +231,12 @@ fn idle_peers_wake_nobody_often() {
     let mut one = Side::with(OURS, THEIRS, None, Some(25), TimerParams::default());
     let mut other = Side::new(THEIRS, OURS);
     agree(0, &mut one, &mut other);
-    assert!(other.wait(3_600_000).len() <= 2, "the end of the session and of everything");
-    // The other side is dead: attempts for 90 s, then rest.
+    assert!(other.wait(3_600_000).len() <= 2, "the end of the session");
+    assert_eq!(other.channel.due_ms(), None);
+    // The other side is dead. Who keeps alive never rests: attempts of 90 s with pauses, as the kernel's.
     let acts = one.wait(3_600_000);
-    assert!(acts.len() < 40, "{acts:?}");
-    assert_eq!(one.channel.due_ms(), None);
+    let ends = when(&acts, "end");
+    assert!((30..40).contains(&ends.len()) && acts.len() < 1_000, "{} ends in {} acts", ends.len(), acts.len());
+    assert!(ends.windows(2).all(|pair| pair[1] - pair[0] > 100_000), "{ends:?}");
+    assert!(*ends.last().unwrap() > 3_400_000);
 }

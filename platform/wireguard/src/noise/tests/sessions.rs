@@ -147,18 +147,19 @@ fn old_sessions_are_heard_and_there_are_never_more_than_four() {
     let (mut one, mut other) = pair(0);
     let mut packets = vec![one.send(0, b"session 0").unwrap()];
     for round in 1..6_u8 {
-        agree(u64::from(round), &mut one, &mut other);
-        packets.push(one.send(u64::from(round), b"session n").unwrap());
+        let now_ms = u64::from(round) * INITIATION_GAP_MS;
+        agree(now_ms, &mut one, &mut other);
+        packets.push(one.send(now_ms, b"session n").unwrap());
     }
     assert_eq!((one.channel.sessions.len(), other.channel.sessions.len()), (SESSIONS, SESSIONS));
-    let taken: Vec<bool> = packets.iter().map(|packet| other.hear(10, packet).taken).collect();
+    let taken: Vec<bool> = packets.iter().map(|packet| other.hear(110, packet).taken).collect();
     assert_eq!(taken, [false, false, true, true, true, true]);
     // A peer that asks again and again without using what it gets does not take away the session in use.
     let (mut one, mut other) = pair(0);
-    for _ in 0..20 {
-        assert!(other.hear(20, &one.initiation(20)).taken);
+    for now_ms in (20..420).step_by(20) {
+        assert!(other.hear(now_ms, &one.initiation(now_ms)).taken);
     }
-    carries(21, &mut other, &mut one);
+    carries(420, &mut other, &mut one);
     assert!(other.channel.sessions.len() <= SESSIONS);
 }
 

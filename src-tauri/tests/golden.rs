@@ -150,3 +150,19 @@ fn the_bindings_hold_no_open_types() {
     assert!(definitions["PreferencesPatch"].get("required").is_none());
     assert_eq!(texts(&document["words"]).len(), hamn_window::words::WORDS.len());
 }
+
+/// The window has words of its own for what the helper says of a profile; in English they are the helper's, but for quotation marks.
+#[test]
+fn what_is_said_of_a_profile_is_the_same_in_the_window_and_elsewhere() {
+    use hamn_core::profile::{Problem, Remark};
+    let said = json("../ui/messages/en/profiles.json");
+    let mut expected = std::collections::BTreeMap::new();
+    for problem in Problem::ALL {
+        expected.insert(format!("profiles_fault_{}", problem.code()), problem.message().replace('`', ""));
+        expected.insert(format!("profiles_do_{}", problem.code()), problem.action().replace('`', ""));
+    }
+    for remark in Remark::ALL {
+        expected.insert(format!("profiles_remark_{}", remark.code()), remark.message().replace('`', ""));
+    }
+    assert_eq!(said, serde_json::to_value(expected).unwrap());
+}

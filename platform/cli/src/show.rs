@@ -279,8 +279,8 @@ pub fn profiles(list: &ProfileList) -> String {
     });
     let mut text = columns(rows.collect());
     for profile in &list.profiles {
-        for warning in &profile.warnings {
-            let _ = writeln!(text, "Note: {}: {}", plain(&profile.name), plain(warning));
+        for remark in &profile.remarks {
+            let _ = writeln!(text, "Note: {}: {}", plain(&profile.name), plain(&remark.to_string()));
         }
     }
     text

@@ -15,7 +15,7 @@ use crate::text::Hostname;
 pub use crate::text::ProfileName;
 use ipnet::IpNet;
 pub use parse::{MAX_ALLOWED_IPS, MAX_LINE_BYTES, MAX_PROFILE_BYTES, Parsed, Warning, parse};
-pub use problem::{Problem, ProfileError};
+pub use problem::{Problem, ProfileError, Remark};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;

@@ -86,7 +86,7 @@ impl Service {
             Request::Servers => self.list_servers(&caller, reply),
             Request::Profiles => self.in_background(&caller, reply, list_profiles(self.store.clone())),
             Request::ImportProfile(import) => match self.import_profile(&import).await {
-                Ok(notes) => self.in_background(&caller, reply, list_imported(self.store.clone(), import.name, notes)),
+                Ok(remarks) => self.in_background(&caller, reply, list_imported(self.store.clone(), import.name, remarks)),
                 Err(problem) => send(reply, Err(problem)),
             },
             Request::RemoveProfile { name } => match self.remove_profile(&name) {
@@ -325,7 +325,7 @@ impl Service {
     // ---- profiles --------------------------------------------------------------------------------------------------
 
     /// Takes a profile in; what in it has no effect is told.
-    async fn import_profile(&mut self, import: &wire::ImportProfile) -> Result<Vec<String>, Problem> {
+    async fn import_profile(&mut self, import: &wire::ImportProfile) -> Result<Vec<wire::ProfileRemark>, Problem> {
         if !self.effective().profiles_allowed {
             return Err(profiles_forbidden());
         }
@@ -341,13 +341,12 @@ impl Service {
         if !known.contains(&name) && known.len() >= crate::store::MAX_PROFILES {
             return Err(Problem::with_detail(ProblemCode::Conflict, "There are too many profiles; remove one first."));
         }
-        let parsed = profile::parse(name.clone(), import.conf.reveal().as_bytes())
-            .map_err(|error| Problem::with_detail(ProblemCode::ProfileInvalid, error.to_string()))?;
+        let parsed = profile::parse(name.clone(), import.conf.reveal().as_bytes())?;
         self.store.save_profile(&name, &parsed.profile.to_conf()).map_err(|error| internal(&error))?;
         // A tunnel of the profile as it was before is over; elsewhere it may be what an attempt waits for.
         let event = if self.is_in_use(&name) { Event::Command(Command::Reconnect) } else { Event::CredentialsChanged };
         self.dispatch(event).await;
-        Ok(parsed.warnings.iter().map(|warning| format!("line {}: {}", warning.line, warning.message)).collect())
+        Ok(parsed.warnings.into_iter().map(views::remark).collect())
     }
 
     fn is_in_use(&self, name: &ProfileName) -> bool {
@@ -443,8 +442,8 @@ async fn list_profiles(store: Store) -> Answer {
     list_imported(store, String::new(), Vec::new()).await
 }
 
-/// All profiles; the one of this name with the notes of its import.
-async fn list_imported(store: Store, name: String, notes: Vec<String>) -> Answer {
+/// All profiles; the one of this name with the remarks of its import.
+async fn list_imported(store: Store, name: String, remarks: Vec<wire::ProfileRemark>) -> Answer {
     let read = move || -> anyhow::Result<Vec<wire::ProfileEntry>> {
         let names = store.profile_names()?;
         Ok(names
@@ -456,7 +455,7 @@ async fn list_imported(store: Store, name: String, notes: Vec<String>) -> Answer
     let read = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::new(ProblemCode::Internal))?;
     let mut profiles = read.map_err(|error| internal(&error))?;
     if let Some(entry) = profiles.iter_mut().find(|entry| entry.name == name) {
-        entry.warnings = notes;
+        entry.remarks = remarks;
     }
     Ok(Response::Profiles(wire::ProfileList { profiles }))
 }

@@ -3,11 +3,11 @@
 use crate::clock;
 use crate::provider::ListInUse;
 use crate::service::Service;
-use hamn_core::profile::Profile;
+use hamn_core::profile::{self, Profile};
 use hamn_core::server::{Datacenter, Loads, Quality, Server, ServerState};
 use hamn_core::status::{ProviderStatus, Status};
 use hamn_core::time::Now;
-use hamn_ipc::wire::{CityEntry, CountryEntry, ExitEntry, ProfileEntry, ServerEntry, ServerListing};
+use hamn_ipc::wire::{CityEntry, CountryEntry, ExitEntry, ProfileEntry, ProfileRemark, ServerEntry, ServerListing};
 use std::collections::BTreeMap;
 
 impl Service {
@@ -121,6 +121,12 @@ const fn state_word(state: ServerState) -> &'static str {
     }
 }
 
+/// A remark of an import.
+pub(crate) fn remark(warning: profile::Warning) -> ProfileRemark {
+    let (code, message) = (warning.remark.code().to_owned(), warning.remark.message().to_owned());
+    ProfileRemark { line: (warning.line > 0).then_some(warning.line), code, message }
+}
+
 /// An imported profile without its secrets.
 pub(crate) fn profile_entry(profile: &Profile) -> ProfileEntry {
     ProfileEntry {
@@ -129,6 +135,6 @@ pub(crate) fn profile_entry(profile: &Profile) -> ProfileEntry {
         ipv4: profile.addresses.iter().any(|address| address.addr().is_ipv4()),
         ipv6: profile.addresses.iter().any(|address| address.addr().is_ipv6()),
         dns: !profile.dns.is_empty(),
-        warnings: Vec::new(),
+        remarks: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! Errors as RFC 9457 problem documents: a stable code for programs, one sentence and one action for people.
 
 use crate::names;
+use hamn_core::profile::ProfileError;
 use hamn_core::state::BlockReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -272,6 +273,31 @@ pub struct Problem {
     pub detail: Option<String>,
     /// The one thing to do.
     pub action: String,
+    /// Which line of the text that was handed in is wrong, and how; with `profile_invalid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Box<Fault>>,
+}
+
+/// What is wrong in a text that was handed in: with a code, for programs that say it in another language. Nothing of the text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fault {
+    /// Line, counted from 1.
+    pub line: u32,
+    /// Stable code.
+    pub code: String,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to do, in one sentence.
+    pub action: String,
+}
+
+impl From<ProfileError> for Problem {
+    fn from(error: ProfileError) -> Self {
+        let found = error.problem;
+        let [code, message, action] = [found.code(), found.message(), found.action()].map(str::to_owned);
+        let fault = Some(Box::new(Fault { line: error.line, code, message, action }));
+        Self { fault, ..Self::with_detail(ProblemCode::ProfileInvalid, error.to_string()) }
+    }
 }
 
 impl Problem {
@@ -286,6 +312,7 @@ impl Problem {
             code,
             detail: None,
             action: action.to_owned(),
+            fault: None,
         }
     }
 
@@ -339,6 +366,20 @@ mod tests {
     fn a_code_of_a_newer_helper_is_unknown_and_not_an_error() {
         let code: ProblemCode = serde_json::from_str("\"something_new\"").unwrap();
         assert_eq!(code, ProblemCode::Unknown);
+    }
+
+    #[test]
+    fn a_refused_profile_is_told_with_line_and_code() {
+        let problem = Problem::from(ProfileError { line: 7, problem: hamn_core::profile::Problem::RunsPrograms });
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(json["code"], "profile_invalid");
+        assert_eq!((&json["fault"]["line"], &json["fault"]["code"]), (&7.into(), &"runs_programs".into()));
+        let detail =
+            format!("line 7: {} {}", json["fault"]["message"].as_str().unwrap(), json["fault"]["action"].as_str().unwrap());
+        assert_eq!(json["detail"], detail);
+        assert_eq!(serde_json::from_value::<Problem>(json).unwrap(), problem);
+        let other = serde_json::to_value(Problem::new(ProblemCode::NoProfile)).unwrap();
+        assert!(other.get("fault").is_none());
     }
 
     #[test]

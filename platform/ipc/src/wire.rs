@@ -282,8 +282,30 @@ pub struct ProfileEntry {
     pub ipv6: bool,
     /// Has resolvers of its own.
     pub dns: bool,
-    /// Remarks of the import (fields that were ignored).
-    pub warnings: Vec<String>,
+    /// What is not as the file may seem to say; told once, by the import.
+    #[serde(default)]
+    pub remarks: Vec<ProfileRemark>,
+}
+
+/// A remark about an imported profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileRemark {
+    /// Line, counted from 1; absent for the file as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Stable code.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+impl fmt::Display for ProfileRemark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
 }
 
 /// The rules in force.

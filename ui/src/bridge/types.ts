@@ -212,6 +212,20 @@ export interface components {
             /** @description Id on its server. */
             id: string;
         };
+        /** @description What is wrong in a text that was handed in: with a code, for programs that say it in another language. Nothing of the text. */
+        Fault: {
+            /** @description What to do, in one sentence. */
+            action: string;
+            /** @description Stable code. */
+            code: string;
+            /**
+             * Format: uint32
+             * @description Line, counted from 1.
+             */
+            line: number;
+            /** @description What is wrong, in one sentence. */
+            message: string;
+        };
         /**
          * Format: uint64
          * @description Number of a policy application, growing by one.
@@ -417,6 +431,8 @@ export interface components {
             code: components["schemas"]["ProblemCode"];
             /** @description What happened this time. */
             detail?: string | null;
+            /** @description Which line of the text that was handed in is wrong, and how; with `profile_invalid`. */
+            fault?: components["schemas"]["Fault"] | null;
             /**
              * Format: uint16
              * @description HTTP status.
@@ -441,13 +457,28 @@ export interface components {
             ipv6: boolean;
             /** @description Name. */
             name: string;
-            /** @description Remarks of the import (fields that were ignored). */
-            warnings: string[];
+            /**
+             * @description What is not as the file may seem to say; told once, by the import.
+             * @default []
+             */
+            remarks: components["schemas"]["ProfileRemark"][];
         };
         /** @description Imported profiles. */
         ProfileList: {
             /** @description In order of name. */
             profiles: components["schemas"]["ProfileEntry"][];
+        };
+        /** @description A remark about an imported profile. */
+        ProfileRemark: {
+            /** @description Stable code. */
+            code: string;
+            /**
+             * Format: uint32
+             * @description Line, counted from 1; absent for the file as a whole.
+             */
+            line?: number | null;
+            /** @description One sentence. */
+            message: string;
         };
         /** @description The firewall, routes and DNS. */
         Protection: {
@@ -799,6 +830,7 @@ export type Dns = components['schemas']['Dns'];
 export type Endpoint = components['schemas']['Endpoint'];
 export type Enforced = components['schemas']['Enforced'];
 export type ExitEntry = components['schemas']['ExitEntry'];
+export type Fault = components['schemas']['Fault'];
 export type Generation = components['schemas']['Generation'];
 export type ImportProfile = components['schemas']['ImportProfile'];
 export type IntentResult = components['schemas']['IntentResult'];
@@ -821,6 +853,7 @@ export type Problem = components['schemas']['Problem'];
 export type ProblemCode = components['schemas']['ProblemCode'];
 export type ProfileEntry = components['schemas']['ProfileEntry'];
 export type ProfileList = components['schemas']['ProfileList'];
+export type ProfileRemark = components['schemas']['ProfileRemark'];
 export type Protection = components['schemas']['Protection'];
 export type ProviderStatus = components['schemas']['ProviderStatus'];
 export type PublicStatus = components['schemas']['PublicStatus'];

@@ -115,7 +115,7 @@ const hostileAnswers: Record<string, unknown> = {
       ipv4: true,
       ipv6: true,
       dns: true,
-      warnings: [at(n + 2)]
+      remarks: [{ line: n, code: at(n + 2), message: at(n + 3) }]
     }))
   },
   policy: {

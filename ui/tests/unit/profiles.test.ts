@@ -2,14 +2,16 @@
 import { mockIPC, mockWindows } from '@tauri-apps/api/mocks';
 import { fireEvent, render, screen, waitFor, within } from '@testing-library/svelte';
 import axe from 'axe-core';
+import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { ProfileEntry } from '../../src/bridge/types';
 import { intents } from '../../src/state/intents.svelte';
 import { link } from '../../src/state/link.svelte';
 import { listing as listingState } from '../../src/state/listing.svelte';
 import { route } from '../../src/state/route.svelte';
+import { speakLanguage } from '../../src/text/language.svelte';
 import { browsing } from '../../src/views/servers/browsing.svelte';
-import { isProfileName, lineOf, nameFromFile, textOf } from '../../src/views/servers/profile-file';
+import { isProfileName, lineOf, nameFromFile, remarkWords, textOf } from '../../src/views/servers/profile-file';
 import { profiles } from '../../src/views/servers/profiles.svelte';
 import Servers from '../../src/views/servers/Servers.svelte';
 import { hostile } from '../fixtures/hostile';
@@ -23,7 +25,7 @@ const entry = (name: string, changes: Partial<ProfileEntry> = {}): ProfileEntry 
   ipv4: true,
   ipv6: false,
   dns: true,
-  warnings: [],
+  remarks: [],
   ...changes
 });
 const problem = (code: string, detail: string) => ({
@@ -40,7 +42,7 @@ let refusal: unknown = null;
 let asked: { command: string; args: unknown }[] = [];
 
 beforeEach(() => {
-  stored = [entry('home', { warnings: ['line 7: ignored'] })];
+  stored = [entry('home', { remarks: [{ line: 7, code: 'ignored_key', message: 'ignored' }] })];
   refusal = null;
   asked = [];
   mockWindows('main');
@@ -105,13 +107,47 @@ describe('names and texts', () => {
     expect(await textOf(new Blob([new Uint8Array([0xff, 0xfe, 0x5b, 0x00])]))).toBeNull();
   });
 
-  it('finds the line that the helper names, and only for profiles', () => {
-    expect(lineOf({ ...problem('profile_invalid', 'line 12: Bad. Fix it.') } as never)).toEqual({
+  it('says what is wrong with a line in the language of the window, and a new code as the helper says it', () => {
+    const fault = { line: 12, code: 'runs_programs', message: 'Bad.', action: 'Fix it.' };
+    const refused = { ...problem('profile_invalid', 'line 12: Bad. Fix it.') };
+    speakLanguage('sv');
+    expect(lineOf({ ...refused, fault } as never)).toMatchObject({ line: 12, known: true });
+    expect(lineOf({ ...refused, fault } as never)?.words).toContain('root');
+    expect(lineOf({ ...refused, fault: { ...fault, code: 'from_the_future' } } as never)).toEqual({
       line: 12,
-      words: 'Bad. Fix it.'
+      words: 'Bad. Fix it.',
+      known: false
     });
-    expect(lineOf({ ...problem('internal', 'line 12: Bad.') } as never)).toBeNull();
-    expect(lineOf({ ...problem('profile_invalid', 'no line') } as never)).toBeNull();
+    expect(lineOf(refused as never)).toBeNull();
+    const remark = { line: 7, code: 'ignored_key', message: 'ignored' };
+    expect(remarkWords(remark).words).toMatch(/^Rad 7: ListenPort/);
+    expect(remarkWords({ ...remark, code: 'from_the_future' })).toEqual({ words: 'Rad 7: ignored', known: false });
+    expect(remarkWords({ code: 'no_dns', message: '' }).words).toContain('DNS');
+    speakLanguage('en');
+  });
+
+  it('has words for every language, none of them left in English', () => {
+    const english = JSON.parse(readFileSync('messages/en/profiles.json', 'utf8')) as Record<string, string>;
+    for (const language of ['sv', 'de', 'nl', 'nb', 'da', 'fi', 'fr', 'es', 'ar']) {
+      const own = JSON.parse(readFileSync(`messages/${language}/profiles.json`, 'utf8')) as Record<string, string>;
+      expect(Object.keys(own), language).toEqual(Object.keys(english));
+      const same = Object.keys(english).filter((key) => own[key] === english[key]);
+      expect(same, language).toEqual([]);
+      // What stands in the file stands in the sentence as it is there.
+      for (const name of [
+        '[Interface]',
+        '[Peer]',
+        'PrivateKey',
+        'PublicKey',
+        'AllowedIPs',
+        'SaveConfig',
+        '0.0.0.0/0',
+        'UTF-8'
+      ])
+        for (const key of Object.keys(english)) {
+          if (english[key]?.includes(name)) expect(own[key], `${language} ${key}`).toContain(name);
+        }
+    }
   });
 });
 
@@ -132,7 +168,8 @@ describe('import', () => {
   });
 
   it('shows the line that the helper names, without the text of the file', async () => {
-    refusal = problem('profile_invalid', 'line 7: The key would run a program as root. Remove the line.');
+    const fault = { line: 7, code: 'runs_programs', message: 'in the words of the helper', action: '' };
+    refusal = { ...problem('profile_invalid', 'line 7: in the words of the helper'), fault };
     render(Servers);
     await chooseFile(file());
     await submit();
@@ -213,7 +250,14 @@ describe('the list', () => {
   it('says what a profile is, connects and asks before it removes', async () => {
     render(Servers);
     const card = await screen.findByTestId('profile-card');
-    for (const text of ['home', '203.0.113.9:51820', 'IPv4 only', 'Own DNS', '1 remark', 'line 7: ignored']) {
+    for (const text of [
+      'home',
+      '203.0.113.9:51820',
+      'IPv4 only',
+      'Own DNS',
+      '1 remark',
+      'Line 7: ListenPort and FwMark are ignored'
+    ]) {
       expect(card.textContent).toContain(text);
     }
     expect(

@@ -1,12 +1,11 @@
 //! The `.conf` of `wg-quick(8)`, strictly: what is not known to be harmless is refused with its line.
 
-use super::problem::{Problem, ProfileError};
+use super::problem::{Problem, ProfileError, Remark};
 use super::{Profile, ProfileName};
 use crate::address::{AddressClass, classify, contains_nothing_routable};
 use crate::key::{PublicKey, SecretKey};
 use crate::text::{Hostname, decimal};
 use ipnet::IpNet;
-use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
 /// A larger file is refused.
@@ -26,14 +25,12 @@ pub struct Parsed {
 }
 
 /// Something that is not as the file may seem to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Line, counted from 1; 0 for the file as a whole.
     pub line: u32,
-    /// Stable code.
-    pub code: &'static str,
-    /// One sentence.
-    pub message: &'static str,
+    /// What.
+    pub remark: Remark,
 }
 
 /// Reads a `.conf`. One UTF-8 byte order mark at the start is accepted, as Windows editors write it.
@@ -130,8 +127,7 @@ impl Draft {
             }
             // `known` leaves ListenPort and FwMark.
             _ => {
-                let message = "ListenPort and FwMark are ignored: Hamn chooses its own port and mark.";
-                self.warnings.push(Warning { line, code: "ignored_key", message });
+                self.warnings.push(Warning { line, remark: Remark::IgnoredKey });
                 Ok(())
             }
         }
@@ -236,20 +232,17 @@ fn notes(profile: &Profile) -> Vec<Warning> {
     let all = |ipv4: bool| joined.iter().any(|net| net.prefix_len() == 0 && net.addr().is_ipv4() == ipv4);
     let has = |ipv4: bool| profile.addresses.iter().any(|net| net.addr().is_ipv4() == ipv4);
     let mut notes = Vec::new();
-    let mut note = |code, message| notes.push(Warning { line: 0, code, message });
+    let mut note = |remark| notes.push(Warning { line: 0, remark });
     if !all(true) || (has(false) && !all(false)) {
-        note(
-            "not_everything",
-            "AllowedIPs does not hold everything: traffic to other addresses is blocked, not sent outside the tunnel.",
-        );
+        note(Remark::NotEverything);
     }
     if profile.dns.is_empty() {
-        note("no_dns", "The profile has no DNS: names are not resolved unless you set resolvers with `hamn settings set dns`.");
+        note(Remark::NoDns);
     } else if !profile.dns.iter().any(carries) {
-        note("dns_outside", "AllowedIPs does not hold the resolvers: names are not resolved.");
+        note(Remark::DnsOutside);
     }
     if !profile.search.is_empty() {
-        note("search_ignored", "Search domains are kept in the profile but not set on this computer.");
+        note(Remark::SearchIgnored);
     }
     notes
 }

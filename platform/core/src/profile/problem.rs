@@ -1,5 +1,5 @@
-//! Why a profile is refused: a line, a stable code, what is wrong and what to do. No text of the file is repeated,
-//! because a key could stand anywhere in it.
+//! Why a profile is refused, and what is remarked about one that is not: a line, a stable code, what is wrong and what to do. No
+//! text of the file is repeated, because a key could stand anywhere in it.
 
 use serde::Serialize;
 
@@ -162,4 +162,45 @@ problems! {
     /// No `AllowedIPs`.
     NoAllowedIps: "no_allowed_ips", "There are no AllowedIPs.",
         "Add `AllowedIPs = 0.0.0.0/0, ::/0` to [Peer].";
+}
+
+macro_rules! remarks {
+    ($($(#[$doc:meta])* $name:ident: $code:literal, $message:literal;)*) => {
+        /// What of an accepted profile is not as it may seem.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Remark {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Remark {
+            /// All remarks, for tests and translations.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Stable code.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// One sentence.
+            #[must_use]
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$name => $message,)* }
+            }
+        }
+    };
+}
+
+remarks! {
+    /// `ListenPort`, `FwMark`.
+    IgnoredKey: "ignored_key", "ListenPort and FwMark are ignored: Hamn chooses its own port and mark.";
+    /// `AllowedIPs` without a default route of a family that the tunnel has.
+    NotEverything: "not_everything",
+        "AllowedIPs does not hold everything: traffic to other addresses is blocked, not sent outside the tunnel.";
+    /// No `DNS`.
+    NoDns: "no_dns", "The profile has no DNS: names are not resolved unless you set resolvers with `hamn settings set dns`.";
+    /// Resolvers that the tunnel does not carry.
+    DnsOutside: "dns_outside", "AllowedIPs does not hold the resolvers: names are not resolved.";
+    /// Search domains.
+    SearchIgnored: "search_ignored", "Search domains are kept in the profile but not set on this computer.";
 }

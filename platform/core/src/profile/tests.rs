@@ -24,7 +24,7 @@ fn read(text: &str) -> Result<Parsed, ProfileError> {
 }
 
 fn codes(text: &str) -> Vec<&'static str> {
-    read(text).unwrap().warnings.iter().map(|warning| warning.code).collect()
+    read(text).unwrap().warnings.iter().map(|warning| warning.remark.code()).collect()
 }
 
 #[test]
@@ -66,7 +66,10 @@ fn warnings_say_what_is_different_from_what_it_seems() {
     assert_eq!(codes(&good().replace("DNS = 10.9.0.1\n", "")), ["no_dns"]);
     assert_eq!(codes(&good().replace("DNS = 10.9.0.1", "DNS = 10.9.0.1, corp.example")), ["search_ignored"]);
     let parsed = read(&good().replace("MTU = 1400", "ListenPort = 51820\nFwMark = 0x1")).unwrap();
-    assert_eq!(parsed.warnings.iter().map(|w| (w.line, w.code)).collect::<Vec<_>>(), [(6, "ignored_key"), (7, "ignored_key")]);
+    assert_eq!(
+        parsed.warnings.iter().map(|w| (w.line, w.remark.code())).collect::<Vec<_>>(),
+        [(6, "ignored_key"), (7, "ignored_key")]
+    );
 }
 
 #[test]
@@ -75,6 +78,9 @@ fn every_problem_has_its_own_stable_code_and_something_to_do() {
     for problem in Problem::ALL {
         assert_eq!(serde_json::to_value(problem).unwrap(), problem.code());
         assert!(codes.insert(problem.code()) && problem.message().ends_with('.') && problem.action().ends_with('.'));
+    }
+    for remark in Remark::ALL {
+        assert!(codes.insert(remark.code()) && remark.message().ends_with('.'));
     }
 }
 

@@ -14,6 +14,7 @@ mod os;
 use hamn_core::location::{Destination, Target};
 use hamn_core::plan::Place;
 use hamn_core::policy::{Enforced, NetworkPolicy};
+use hamn_core::profile;
 use hamn_core::settings::{KillSwitch, Settings};
 use hamn_core::state::{Attempt, BlockReason, Generation, Phase};
 use hamn_core::status::{AttemptStatus, Blocked, Protection, ProviderStatus, StateKind, Status, TunnelStatus};
@@ -242,7 +243,7 @@ impl Actor {
             }
             Request::Profiles => self.profiles(),
             Request::ImportProfile(profile) if !profile.conf.reveal().contains("[Interface]") => {
-                return Err(Problem::with_detail(ProblemCode::ProfileInvalid, "line 1: not a section"));
+                return Err(profile::ProfileError { line: 1, problem: profile::Problem::OutsideSection }.into());
             }
             Request::ImportProfile(profile) => {
                 let endpoint = "192.0.2.1:51820".into();

@@ -1,5 +1,8 @@
-// What the window checks about a profile file before the helper reads it. Pure, and never with the file's text.
-import type { Problem } from '../../bridge/types';
+// What the window checks about a profile file before the helper reads it, and the words for what the helper finds. Pure, and never
+// with the file's text.
+import type { Problem, ProfileRemark } from '../../bridge/types';
+import { lookup } from '../../text/codes';
+import { m } from '../../text/messages';
 
 /** The helper takes no larger one. */
 export const maxProfileBytes = 64 * 1024;
@@ -23,11 +26,23 @@ export function nameFromFile(fileName: string): string {
   return plain || 'profile';
 }
 
-/** The line that the helper names in its detail, and the rest of the sentence. */
-export function lineOf(problem: Problem): { line: number; words: string } | null {
-  if (problem.code !== 'profile_invalid') return null;
-  const match = /^line (\d{1,6}): (.*)$/s.exec(problem.detail ?? '');
-  return match ? { line: Number(match[1]), words: match[2] ?? '' } : null;
+/** The line that is wrong, and what is wrong there; in the helper's words when its code is new. */
+export function lineOf(problem: Problem): { line: number; words: string; known: boolean } | null {
+  const fault = problem.fault;
+  if (!fault) return null;
+  const [what, todo] = [lookup(`profiles_fault_${fault.code}`), lookup(`profiles_do_${fault.code}`)];
+  const words = what && todo ? `${what} ${todo}` : `${fault.message} ${fault.action}`;
+  return { line: fault.line, words, known: Boolean(what && todo) };
+}
+
+/** A remark about an imported profile, with its line; in the helper's words when its code is new. */
+export function remarkWords(remark: ProfileRemark): { words: string; known: boolean } {
+  const own = lookup(`profiles_remark_${remark.code}`);
+  const words = own ?? remark.message;
+  return {
+    words: remark.line ? m.servers_profile_remark_line({ line: remark.line, words }) : words,
+    known: Boolean(own)
+  };
 }
 
 /** The file's text; null when it is not UTF-8. The caller hands it on and keeps nothing. */
